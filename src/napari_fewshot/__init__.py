@@ -1,0 +1,104 @@
+"""Annotate a few. Get the rest.
+
+Few-shot segmentation of biological and medical images::
+
+    import napari_fewshot as nf
+
+    prediction = nf.segment(query, support=nf.Support(image, labels))
+    prediction.labels
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_fewshot.data import (
+        Embedding,
+        Prediction,
+        PromptSet,
+        Support,
+        SupportSet,
+        TextPrompt,
+    )
+    from napari_fewshot.errors import (
+        Cancelled,
+        DataError,
+        FewShotError,
+        ModelError,
+        PromptError,
+        StorageError,
+        SupportError,
+        WeightsError,
+        WorkerError,
+    )
+    from napari_fewshot.evaluate import evaluate
+    from napari_fewshot.models import load_model
+    from napari_fewshot.session import Session, list_methods, list_models, segment
+
+# name -> module. Everything is imported at first use, so that `import napari_fewshot`
+# costs nothing.
+_HOMES = {
+    "Cancelled": "errors",
+    "DataError": "errors",
+    "Embedding": "data",
+    "FewShotError": "errors",
+    "ModelError": "errors",
+    "Prediction": "data",
+    "PromptError": "errors",
+    "PromptSet": "data",
+    "Session": "session",
+    "StorageError": "errors",
+    "Support": "data",
+    "SupportError": "errors",
+    "SupportSet": "data",
+    "TextPrompt": "data",
+    "WeightsError": "errors",
+    "WorkerError": "errors",
+    "evaluate": "evaluate",
+    "list_methods": "session",
+    "list_models": "session",
+    "load_model": "models",
+    "segment": "session",
+}
+
+__all__ = [
+    "Cancelled",
+    "DataError",
+    "Embedding",
+    "FewShotError",
+    "ModelError",
+    "Prediction",
+    "PromptError",
+    "PromptSet",
+    "Session",
+    "StorageError",
+    "Support",
+    "SupportError",
+    "SupportSet",
+    "TextPrompt",
+    "WeightsError",
+    "WorkerError",
+    "__version__",
+    "evaluate",
+    "list_methods",
+    "list_models",
+    "load_model",
+    "segment",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return metadata.version("napari-fewshot")
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

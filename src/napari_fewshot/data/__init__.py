@@ -1,0 +1,42 @@
+"""The vocabulary: frozen values that every other layer speaks."""
+
+from napari_fewshot.data._axes import (
+    label_axes,
+    label_shape,
+    plane_axes,
+    resolve_axes,
+    resolve_scale,
+)
+from napari_fewshot.data._classes import ClassTable, SegmentClass, default_colour
+from napari_fewshot.data._embedding import Embedding
+from napari_fewshot.data._hooks import Hooks, Progress
+from napari_fewshot.data._image import Image, apply_window, intensity_window
+from napari_fewshot.data._prediction import Prediction
+from napari_fewshot.data._prompts import PromptSet, TextPrompt
+from napari_fewshot.data._sample import Plane, Sample
+from napari_fewshot.data._support import Support, SupportSet, layer_options
+
+__all__ = [
+    "ClassTable",
+    "Embedding",
+    "Hooks",
+    "Image",
+    "Plane",
+    "Prediction",
+    "Progress",
+    "PromptSet",
+    "Sample",
+    "SegmentClass",
+    "Support",
+    "SupportSet",
+    "TextPrompt",
+    "apply_window",
+    "default_colour",
+    "intensity_window",
+    "label_axes",
+    "label_shape",
+    "layer_options",
+    "plane_axes",
+    "resolve_axes",
+    "resolve_scale",
+]

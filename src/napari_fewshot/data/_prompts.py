@@ -1,0 +1,137 @@
+"""`PromptSet` and `TextPrompt`: what the user points at or says.
+
+Coordinates are (row, column), with z first in stacks, in data pixels of the query.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_fewshot.errors import PromptError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, eq=False)
+class PromptSet:
+    """Prompts for one class on one query.
+
+    Parameters
+    ----------
+    points : array (N, D), optional
+        Float coordinates, D = 2 or 3.
+    point_labels : array (N,), optional
+        1 is positive, 0 negative; default all positive.
+    boxes : array (N, 2 D), optional
+        Minima then maxima, inclusive-exclusive.
+    scribbles : array, optional
+        Int array of the query's shape: 1 positive, -1 negative, 0 none.
+    mask : array, optional
+        Bool array of the query's shape: a first guess.
+
+    Raises
+    ------
+    PromptError
+        If a shape, a value or the combination can't be used.
+    """
+
+    points: Any = None
+    point_labels: Any = None
+    boxes: Any = None
+    scribbles: Any = None
+    mask: Any = None
+
+    def __post_init__(self) -> None:
+        """Turn everything into arrays of a known dtype and check it."""
+        points = _coordinates(self.points, "points", (2, 3))
+        object.__setattr__(self, "points", points)
+        object.__setattr__(self, "point_labels", self._checked_point_labels(points))
+        boxes = _coordinates(self.boxes, "boxes", (4, 6))
+        half = 0 if boxes is None else boxes.shape[1] // 2
+        if boxes is not None and (boxes[:, half:] <= boxes[:, :half]).any():
+            raise PromptError(
+                "A box needs maxima larger than its minima (y0 x0 y1 x1)."
+            )
+        object.__setattr__(self, "boxes", boxes)
+        if self.scribbles is not None:
+            scribbles = np.asarray(self.scribbles)
+            if not np.isin(scribbles, (-1, 0, 1)).all():
+                raise PromptError("Scribbles hold 1 (positive), -1 (negative) and 0.")
+            object.__setattr__(self, "scribbles", scribbles.astype(np.int8))
+        if self.mask is not None:
+            object.__setattr__(self, "mask", np.asarray(self.mask) != 0)
+
+    def _checked_point_labels(self, points: Any) -> Any:
+        if points is None:
+            if self.point_labels is not None:
+                raise PromptError("point_labels were given without points.")
+            return None
+        if self.point_labels is None:
+            return np.ones(len(points), np.int8)
+        labels = np.asarray(self.point_labels)
+        if labels.shape != (len(points),) or not np.isin(labels, (0, 1)).all():
+            raise PromptError(
+                f"point_labels must be {len(points)} numbers, 1 (positive) or 0 "
+                "(negative)."
+            )
+        return labels.astype(np.int8)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing at all was given."""
+        arrays = (self.points, self.boxes, self.scribbles, self.mask)
+        return all(a is None or not np.any(np.ones_like(a)) for a in arrays)
+
+
+@dataclass(frozen=True)
+class TextPrompt:
+    """Phrases for one class.
+
+    Parameters
+    ----------
+    phrases : str or sequence of str
+    synonyms, negatives : sequence of str, optional
+        Other words for it; words for what it is not.
+    name : str, optional
+        Name of the class; default the first phrase.
+    """
+
+    phrases: str | Sequence[str]
+    synonyms: Sequence[str] = ()
+    negatives: Sequence[str] = ()
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        """Accept one phrase or several; refuse empty ones."""
+        given = (
+            (self.phrases,) if isinstance(self.phrases, str) else tuple(self.phrases)
+        )
+        phrases = tuple(p.strip() for p in given if p.strip())
+        if not phrases:
+            raise PromptError("The text prompt is empty; type what to look for.")
+        object.__setattr__(self, "phrases", phrases)
+        object.__setattr__(self, "synonyms", tuple(self.synonyms))
+        object.__setattr__(self, "negatives", tuple(self.negatives))
+        object.__setattr__(self, "name", self.name or phrases[0])
+
+
+def _coordinates(values: Any, what: str, widths: tuple[int, int]) -> Any:
+    if values is None:
+        return None
+    array = np.asarray(values, dtype=np.float64)
+    if array.size == 0:
+        return None
+    if array.ndim == 1:
+        array = array[None]
+    if array.ndim != 2 or array.shape[1] not in widths:
+        raise PromptError(
+            f"{what} must have shape (N, {widths[0]}) or (N, {widths[1]}); got "
+            f"{array.shape}."
+        )
+    if not np.isfinite(array).all():
+        raise PromptError(f"{what} hold NaN or infinite coordinates.")
+    return array

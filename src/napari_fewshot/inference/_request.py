@@ -1,0 +1,103 @@
+"""Frozen request in, prediction out: the seam that executors carry.
+
+A `SegmentRequest` captures every input on the thread of the user; `run` is a pure
+function of it and may be called in any process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_fewshot._types import FloatArray, LabelArray
+    from napari_fewshot.data import Image, PromptSet, SupportSet, TextPrompt
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentRequest:
+    """Everything a segmentation depends on.
+
+    Attributes
+    ----------
+    query : Image
+    support : SupportSet
+    prompts : dict of int to PromptSet
+    text : dict of int to TextPrompt
+    method, model : str
+    params : dict
+        Parameters of the method, as the user gave them.
+    planes : tuple of int, optional
+        Planes to segment; None is all.
+    keep_probabilities : bool, optional
+        None: kept for a single plane, not for stacks.
+    classes : dict of int to str
+        Names of the classes.
+    checkpoint, device : str, optional
+    """
+
+    query: Image
+    support: SupportSet
+    prompts: Mapping[int, PromptSet] = field(default_factory=dict)
+    text: Mapping[int, TextPrompt] = field(default_factory=dict)
+    method: str = "auto"
+    model: str = "auto"
+    params: Mapping[str, Any] = field(default_factory=dict)
+    planes: Sequence[int] | None = None
+    keep_probabilities: bool | None = None
+    classes: Mapping[int, str] = field(default_factory=dict)
+    checkpoint: str | None = None
+    device: str = "auto"
+
+
+@dataclass(frozen=True, eq=False)
+class PlaneResult:
+    """The finished labels of one plane, sent as soon as they are there.
+
+    Attributes
+    ----------
+    plane : int
+        Flat plane number.
+    labels : array (H, W)
+        int32 class labels.
+    scores : dict of int to float
+        Expected Dice per class on this plane.
+    instances : array (H, W), optional
+    probabilities : dict of int to array (H, W), float16
+        Empty unless they are kept.
+    """
+
+    plane: int
+    labels: LabelArray
+    scores: Mapping[int, float]
+    instances: LabelArray | None = None
+    probabilities: Mapping[int, FloatArray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """What is known when all planes are done: everything but the planes themselves.
+
+    Attributes
+    ----------
+    classes : dict of int to str
+    scores, score_intervals, present : dict
+        As in `Prediction`.
+    support_scores : dict of str to dict of int to float
+        Leave-one-out Dice of every support.
+    choice : str
+        One line on what ``auto`` chose and why.
+    provenance : dict
+    """
+
+    classes: Mapping[int, str]
+    scores: Mapping[int, float]
+    score_intervals: Mapping[int, tuple[float, float]]
+    present: Mapping[int, bool]
+    support_scores: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    choice: str = ""
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+OnPlane = Callable[[PlaneResult], None]

@@ -1,0 +1,91 @@
+"""Which models there are, and how one is loaded."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from napari_fewshot.errors import ModelError, WeightsError
+from napari_fewshot.models._spec import ModelSpec
+
+if TYPE_CHECKING:
+    from napari_fewshot.models._protocols import Encoder
+
+FILTERS = ModelSpec(
+    name="filters",
+    task="embedding",
+    summary="Fixed multi-scale filters (brightness, edges, ridges, texture).",
+    licence="BSD-3-Clause",
+    citation="Gaussian derivative filter bank; Koenderink & van Doorn 1987",
+)
+
+# spec -> module with `load(checkpoint, device, precision) -> Encoder`.
+_MODELS: dict[str, tuple[ModelSpec, str]] = {
+    "filters": (FILTERS, "napari_fewshot.models.filters"),
+}
+
+
+def model_specs() -> tuple[ModelSpec, ...]:
+    """Return the facts about every model."""
+    return tuple(spec for spec, _ in _MODELS.values())
+
+
+def get_model_spec(name: str) -> ModelSpec:
+    """Return the facts about one model; ``"auto"`` is the best one that is present.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model; the message names the nearest one.
+    """
+    if name == "auto":
+        name = "filters"
+    if name not in _MODELS:
+        near = difflib.get_close_matches(name, _MODELS, 1, cutoff=0.0)[0]
+        raise ModelError(
+            f"There is no model {name!r}; did you mean {near!r}? "
+            f"Models: auto, {', '.join(_MODELS)}."
+        )
+    return _MODELS[name][0]
+
+
+def load_model(
+    name: str = "auto",
+    checkpoint: Any = None,
+    device: str = "auto",
+    precision: str = "auto",
+) -> Encoder:
+    """Load a model.
+
+    Parameters
+    ----------
+    name : str
+        See `nf.list_models`; ``"auto"`` takes the best one present.
+    checkpoint : path, optional
+        Weights file of your own for this architecture.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
+    precision : str
+        ``"auto"``, ``"fp32"``, ``"bf16"`` or ``"fp16"``.
+
+    Returns
+    -------
+    Encoder
+        With ``encode(image) -> Embedding``.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model.
+    WeightsError
+        If the weights are missing, damaged, or the model takes none.
+    """
+    spec = get_model_spec(name)
+    if checkpoint is not None and not spec.sha256:
+        raise WeightsError(
+            f"The model {spec.name!r} has no weights; leave checkpoint out."
+        )
+    loader = importlib.import_module(_MODELS[spec.name][1]).load
+    encoder: Encoder = loader(checkpoint, device, precision)
+    return encoder
