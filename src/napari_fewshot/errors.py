@@ -4,8 +4,8 @@
 
     Exception
     └── FewShotError
-        ├── SupportError   (ValueError)    the annotated examples can't be used
-        ├── PromptError    (ValueError)    points, boxes, scribbles or text can't be used
+        ├── SupportError   (ValueError)    the examples can't be used
+        ├── PromptError    (ValueError)    points, boxes, scribbles or text unusable
         ├── DataError      (ValueError)    the image, labels or file can't be used
         ├── StorageError   (OSError)       a file or folder can't be written
         ├── ModelError     (RuntimeError)  a model or method can't do what was asked
@@ -63,5 +63,5 @@ class WorkerError(FewShotError, RuntimeError):
     """The worker process stopped before it could answer."""
 
 
-class Cancelled(FewShotError):
+class Cancelled(FewShotError):  # noqa: N818 - public name of the contract
     """The user asked to stop; what was finished before is kept."""

@@ -157,7 +157,7 @@ class Image:
         return tuple(next(index) if a in "tz" else slice(None) for a in self.label_axes)
 
     def raw_plane(self, plane: int) -> AnyArray:
-        """Read one plane as stored: ``(y, x)`` or ``(y, x, c)`` with chosen channels."""
+        """Read one plane as stored, ``(y, x)`` or ``(y, x, c)`` of chosen channels."""
         if not 0 <= plane < self.n_planes:
             raise DataError(
                 f"Plane {plane} does not exist: the image has {self.n_planes} planes "
@@ -231,7 +231,8 @@ def intensity_window(pixels: list[AnyArray]) -> tuple[float, float]:
 def apply_window(pixels: FloatArray, window: tuple[float, float]) -> FloatArray:
     """Map a window to [0, 1] and clip."""
     low, high = window
-    return np.clip((pixels - low) / (high - low), 0.0, 1.0).astype(np.float32)
+    scaled: FloatArray = np.clip((pixels - low) / (high - low), 0.0, 1.0)
+    return scaled.astype(np.float32, copy=False)
 
 
 def _thin(pixels: AnyArray, limit: int) -> AnyArray:

@@ -163,7 +163,8 @@ class Support:
             bad = [p for p in self.planes if not 0 <= int(p) < count]
             if bad:
                 raise SupportError(
-                    f"Support plane {bad[0]} does not exist: planes are 0 to {count - 1}."
+                    f"Support plane {bad[0]} does not exist: planes are 0 to "
+                    f"{count - 1}."
                 )
             return tuple(int(p) for p in self.planes)
         found = tuple(i for i, v in enumerate(self._plane_values) if v - {0})
@@ -177,7 +178,8 @@ class Support:
         labels = self._raw_labels(plane)
         if self._is_255_mask:
             labels = labels == 255
-        return labels.astype(np.int32)
+        plane: LabelArray = labels.astype(np.int32)
+        return plane
 
     @cached_property
     def _is_255_mask(self) -> bool:

@@ -1,5 +1,7 @@
 """Run a frozen request: planes in, planes out."""
 
+from napari_fewshot.inference._cache import FitCache
+from napari_fewshot.inference._checks import check_request
 from napari_fewshot.inference._request import (
     OnPlane,
     PlaneResult,
@@ -8,4 +10,12 @@ from napari_fewshot.inference._request import (
 )
 from napari_fewshot.inference._run import run
 
-__all__ = ["OnPlane", "PlaneResult", "SegmentRequest", "Summary", "run"]
+__all__ = [
+    "FitCache",
+    "OnPlane",
+    "PlaneResult",
+    "SegmentRequest",
+    "Summary",
+    "check_request",
+    "run",
+]

@@ -1,0 +1,319 @@
+"""`run`: the pure function behind every executor.
+
+It reads supports and query plane by plane, and hands every finished plane out at once,
+so that memory does not depend on the length of a stack. It keeps no state of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import time
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_fewshot.data import Hooks, Plane, Progress
+from napari_fewshot.inference._checks import check_request, is_constant
+from napari_fewshot.inference._request import PlaneResult, SegmentRequest, Summary
+from napari_fewshot.inference._samples import collect_samples
+from napari_fewshot.methods import get_method, make_params, params_to_dict
+from napari_fewshot.models import load_model
+from napari_fewshot.ops import (
+    probabilities_to_labels,
+    soft_dice,
+    split_instances,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from napari_fewshot._types import FloatArray
+    from napari_fewshot.inference._cache import FitCache
+    from napari_fewshot.inference._request import OnPlane
+    from napari_fewshot.methods import CommonParams, FittedMethod, Method, Reliability
+
+# Learning counts as this share of the planes in the progress bar.
+FIT_SHARE = 0.25
+VERSIONED = ("napari-fewshot", "numpy", "scikit-image", "scikit-learn", "scipy")
+
+
+def run(
+    request: SegmentRequest,
+    hooks: Hooks,
+    on_plane: OnPlane,
+    cache: FitCache | None = None,
+) -> Summary:
+    """Learn from the supports and segment the planes that were asked for.
+
+    Parameters
+    ----------
+    request : SegmentRequest
+        What to do.
+    hooks : Hooks
+        Progress and cancelling.
+    on_plane : callable
+        Receives a `PlaneResult` for every plane, in the order of ``request.planes``.
+    cache : FitCache, optional
+        Kept by the caller between runs; a repeated fit is then free.
+
+    Returns
+    -------
+    Summary
+
+    Raises
+    ------
+    SupportError, PromptError, DataError, ModelError
+        If the request can't be done.
+    Cancelled
+        If the hooks say so.
+    TypeError, ValueError
+        For unknown parameters or values outside their limits.
+    """
+    seconds: dict[str, float] = {}
+    method = get_method(request.method)
+    params = make_params(method.spec.params, request.params)
+    hooks.report("Checking the images")
+    check_request(request)
+    planes = tuple(
+        range(request.query.n_planes) if request.planes is None else request.planes
+    )
+    fit_steps = max(1, round(FIT_SHARE * len(planes)))
+    total = fit_steps + len(planes)
+    fit = _fit(
+        request, method, params, _scaled(hooks, fit_steps, total), cache, seconds
+    )
+    tally = _Tally(fit.reliability)
+    start = time.perf_counter()
+    for done, plane in enumerate(planes):
+        left = (
+            (time.perf_counter() - start) / done * (len(planes) - done)
+            if done
+            else None
+        )
+        stage = (
+            "Segmenting" if len(planes) == 1 else f"Plane {done + 1} of {len(planes)}"
+        )
+        hooks.report(stage, fit_steps + done, total, left)
+        on_plane(_segment_plane(request, plane, fit, params, hooks, tally))
+    seconds["predict"] = time.perf_counter() - start
+    hooks.on_progress(Progress("Done", total, total, 0.0))
+    return Summary(
+        classes=fit.names,
+        scores=tally.scores(),
+        score_intervals=tally.intervals(),
+        present=tally.present,
+        support_scores=fit.reliability.support_scores,
+        choice=fit.fitted.choice,
+        provenance=_provenance(request, params, fit, tally, seconds),
+    )
+
+
+@dataclass
+class _Fit:
+    fitted: FittedMethod
+    reliability: Reliability
+    names: dict[int, str]
+    model: str | None
+    digests: list[str]
+
+
+@dataclass
+class _Tally:
+    """What is gathered while planes pass by."""
+
+    reliability: Reliability
+    present: dict[int, bool] = field(default_factory=dict)
+    plane_scores: dict[int, list[float]] = field(default_factory=dict)
+    absent_scores: dict[int, list[float]] = field(default_factory=dict)
+    digest: Any = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
+
+    def add(self, value: int, score: float, is_present: bool) -> None:
+        self.present[value] = self.present.get(value, False) or is_present
+        target = self.plane_scores if is_present else self.absent_scores
+        target.setdefault(value, []).append(score)
+
+    def scores(self) -> dict[int, float]:
+        found = {}
+        for value in self.present:
+            values = self.plane_scores.get(value) or self.absent_scores[value]
+            found[value] = float(np.mean(values))
+        return found
+
+    def intervals(self) -> dict[int, tuple[float, float]]:
+        """Shift the leave-one-out interval to the score of this query."""
+        found = {}
+        for value, score in self.scores().items():
+            low, high = self.reliability.intervals.get(value, (0.0, 1.0))
+            shift = score - self.reliability.scores.get(value, score)
+            found[value] = (max(0.0, low + shift), min(1.0, high + shift))
+        return found
+
+
+def _scaled(hooks: Hooks, steps: int, total: int) -> Hooks:
+    """Return hooks that squeeze the reports of a stage into its share of the bar."""
+
+    def forward(progress: Progress) -> None:
+        share = progress.done / progress.total if progress.total else 0.0
+        hooks.on_progress(Progress(progress.stage, int(steps * min(1.0, share)), total))
+
+    return Hooks(forward, hooks.is_cancelled, hooks.started)
+
+
+def _fit(
+    request: SegmentRequest,
+    method: Method,
+    params: CommonParams,
+    hooks: Hooks,
+    cache: FitCache | None,
+    seconds: dict[str, float],
+) -> _Fit:
+    start = time.perf_counter()
+    count = len(request.support)
+    stage = (
+        "Learning from 1 support" if count == 1 else f"Learning from {count} supports"
+    )
+    hooks.report(stage)
+    samples, digests = collect_samples(request.support, hooks)
+    classes = request.support.label_values
+    names = {**request.support.class_names, **dict(request.classes)}
+    model = request.model if method.spec.uses_model else None
+    key = json.dumps(
+        [
+            digests,
+            [s.group for s in samples],
+            method.spec.name,
+            model,
+            params_to_dict(params),
+        ]
+    )
+    known = cache.get(key) if cache is not None else None
+    encoder = None
+    if model is not None:
+        encoder = load_model(model, request.checkpoint, request.device)
+        model = encoder.spec.name
+    if known is None:
+        fitted = method.fit(samples, classes, params, encoder, hooks)
+        seconds["fit"] = time.perf_counter() - start
+        start = time.perf_counter()
+        known = fitted, method.assess(samples, classes, params, encoder, hooks, fitted)
+        seconds["assess"] = time.perf_counter() - start
+        if cache is not None:
+            cache.put(key, known)
+    else:
+        seconds.update(fit=time.perf_counter() - start, assess=0.0)
+    return _Fit(*known, {v: names[v] for v in classes}, model, digests)
+
+
+def _segment_plane(
+    request: SegmentRequest,
+    plane: int,
+    fit: _Fit,
+    params: CommonParams,
+    hooks: Hooks,
+    tally: _Tally,
+) -> PlaneResult:
+    query = request.query
+    tally.digest.update(query.plane_digest(plane).encode())
+    if is_constant(query, plane):
+        # A blank plane of a stack holds nothing; methods need not be asked.
+        shape = query.plane_shape
+        maps = {v: np.zeros(shape, np.float32) for v in fit.names}
+    else:
+        pixels = query.plane(plane)
+        position = query.relative_position(plane)
+        maps = fit.fitted.predict(Plane(pixels, position, query.pixel_size), hooks)
+    labels = probabilities_to_labels(
+        maps,
+        threshold=params.threshold,
+        min_area=params.min_area,
+        max_area=params.max_area,
+        fill_holes=params.fill_holes,
+        largest_only=params.largest_only,
+    )
+    scores = {}
+    for value, probability in maps.items():
+        scores[value] = _plane_score(value, probability, fit.reliability)
+        tally.add(value, scores[value], bool((labels == value).any()))
+    instances = None
+    if params.instances != "none":
+        instances = split_instances(labels, params.instances)
+    return PlaneResult(
+        plane, labels, scores, instances, _kept(request, query.n_planes, maps)
+    )
+
+
+def _plane_score(
+    value: int, probability: FloatArray, reliability: Reliability
+) -> float:
+    """Expected Dice on one plane.
+
+    The leave-one-out Dice of the supports, lowered where the method is less sure of
+    itself than it was on the supports that were left out.
+    """
+    confidence = float(soft_dice(probability))
+    if value not in reliability.scores:
+        return confidence
+    usual = max(float(reliability.confidence.get(value, confidence)), 1e-6)
+    return float(
+        np.clip(reliability.scores[value] * min(1.0, confidence / usual), 0, 1)
+    )
+
+
+def _kept(
+    request: SegmentRequest, n_planes: int, maps: Mapping[int, FloatArray]
+) -> dict[int, Any]:
+    keep = request.keep_probabilities
+    if keep is None:
+        keep = n_planes == 1
+    return {v: p.astype(np.float16) for v, p in maps.items()} if keep else {}
+
+
+def _provenance(
+    request: SegmentRequest,
+    params: CommonParams,
+    fit: _Fit,
+    tally: _Tally,
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    query = request.query
+    return {
+        "method": request.method,
+        "model": fit.model,
+        "weights_sha256": None,
+        "choice": fit.fitted.choice,
+        "params": params_to_dict(params),
+        "classes": {str(v): n for v, n in fit.names.items()},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in VERSIONED},
+        },
+        "inputs": {
+            "query": {
+                "name": query.name,
+                "shape": list(query.shape),
+                "dtype": str(query.array.dtype),
+                "axes": query.axes,
+                "channels": list(query.channels),
+                "scale": None if query.scale is None else list(query.scale),
+                "window": list(query.window),
+                "planes": None
+                if request.planes is None
+                else [int(p) for p in request.planes],
+                "fingerprint": tally.digest.hexdigest(),
+            },
+            "supports": [
+                {"name": s.name, "planes": [int(p) for p in s.used_planes]}
+                for s in request.support
+            ],
+            "support_fingerprints": fit.digests,
+        },
+        "seconds": {k: round(v, 4) for k, v in seconds.items()},
+        "score_kind": fit.reliability.kind,
+        "device": "cpu",
+        "precision": "fp32",
+        "seed": params.seed,
+    }
