@@ -178,8 +178,8 @@ class Support:
         labels = self._raw_labels(plane)
         if self._is_255_mask:
             labels = labels == 255
-        plane: LabelArray = labels.astype(np.int32)
-        return plane
+        found: LabelArray = labels.astype(np.int32)
+        return found
 
     @cached_property
     def _is_255_mask(self) -> bool:
