@@ -86,7 +86,8 @@ class Image:
         what = f"The image {name!r}" if name else "The image"
         kind = np.dtype(array.dtype).kind
         if kind not in "uif":
-            raise DataError(f"{what} holds {_DTYPE_HELP.get(kind, array.dtype)}.")
+            problem = _DTYPE_HELP.get(kind, f"dtype {array.dtype}, not numbers")
+            raise DataError(f"{what} holds {problem}.")
         shape = tuple(int(n) for n in array.shape)
         if len(shape) < 2:
             raise DataError(f"{what} has shape {shape}; rows and columns are needed.")

@@ -14,10 +14,11 @@ from napari_fewshot.data._image import Image
 from napari_fewshot.errors import DataError, SupportError
 
 if TYPE_CHECKING:
-    from napari_fewshot._types import LabelArray
+    from napari_fewshot._types import AnyArray, LabelArray
 
 MAX_NEGATIVE_PLANES = 3
 MAX_CLASSES = 255
+MAX_COUNTED = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,17 +127,31 @@ class Support:
         return labels
 
     @cached_property
-    def _plane_values(self) -> tuple[frozenset[int], ...]:
-        """Distinct label values of every plane, read one plane at a time."""
-        return tuple(
-            frozenset(int(v) for v in np.unique(self._raw_labels(i)))
-            for i in range(self.source.n_planes)
-        )
+    def _chosen(self) -> tuple[int, ...]:
+        """Planes that may teach: the chosen ones, else all."""
+        count = self.source.n_planes
+        if self.planes is None:
+            return tuple(range(count))
+        bad = [p for p in self.planes if not 0 <= int(p) < count]
+        if bad:
+            raise SupportError(
+                f"Support plane {bad[0]} does not exist: planes are 0 to {count - 1}."
+            )
+        return tuple(int(p) for p in self.planes)
+
+    @cached_property
+    def _plane_values(self) -> dict[int, frozenset[int]]:
+        """Distinct label values of the chosen planes, read one at a time."""
+        return {i: _distinct(self._raw_labels(i)) for i in self._chosen}
+
+    @cached_property
+    def _stored_values(self) -> frozenset[int]:
+        return frozenset().union(*self._plane_values.values()) - {0}
 
     @cached_property
     def label_values(self) -> tuple[int, ...]:
         """Classes that occur, after 255-only masks became class 1."""
-        values = sorted(frozenset().union(*self._plane_values) - {0})
+        values = sorted(self._stored_values)
         if values == [255]:
             return (1,)
         if len(values) > MAX_CLASSES:
@@ -158,32 +173,22 @@ class Support:
 
         A negative stack teaches with up to three evenly spaced planes.
         """
-        count = self.source.n_planes
         if self.planes is not None:
-            bad = [p for p in self.planes if not 0 <= int(p) < count]
-            if bad:
-                raise SupportError(
-                    f"Support plane {bad[0]} does not exist: planes are 0 to "
-                    f"{count - 1}."
-                )
-            return tuple(int(p) for p in self.planes)
-        found = tuple(i for i, v in enumerate(self._plane_values) if v - {0})
+            return self._chosen
+        found = tuple(i for i, v in self._plane_values.items() if v - {0})
         if found:
             return found
+        count = len(self._chosen)
         take = min(count, MAX_NEGATIVE_PLANES)
         return tuple(int(i) for i in np.linspace(0, count - 1, take + 2)[1:-1].round())
 
     def label_plane(self, plane: int) -> LabelArray:
         """Read the labels of one plane, ``(y, x)`` int32."""
         labels = self._raw_labels(plane)
-        if self._is_255_mask:
+        if self._stored_values == {255}:
             labels = labels == 255
         found: LabelArray = labels.astype(np.int32)
         return found
-
-    @cached_property
-    def _is_255_mask(self) -> bool:
-        return frozenset().union(*self._plane_values) - {0} == {255}
 
     def _raw_labels(self, plane: int) -> Any:
         source = self.source
@@ -327,6 +332,15 @@ def _as_support(item: Any) -> Support:
         "A support is nf.Support(image, labels) or an (image, labels) pair; got "
         f"{type(item).__name__}."
     )
+
+
+def _distinct(labels: AnyArray) -> frozenset[int]:
+    """Return the distinct values; much faster than sorting for small whole numbers."""
+    if labels.size == 0 or not labels.any():
+        return frozenset({0})
+    if labels.dtype.kind != "f" and labels.max() < MAX_COUNTED:
+        return frozenset(int(v) for v in np.flatnonzero(np.bincount(labels.ravel())))
+    return frozenset(int(v) for v in np.unique(labels))
 
 
 def _times(shape: tuple[int, ...]) -> str:

@@ -1,0 +1,65 @@
+"""Fixtures for every test: a home of its own, no network, small real images."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch):
+    """Keep projects, caches and logs of tests away from the user's own."""
+    folder = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("NAPARI_FEWSHOT_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch):
+    """Fail any test that reaches for another machine."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        is_local = self.family == getattr(socket, "AF_UNIX", None) or (
+            isinstance(address, tuple)
+            and str(address[0]) in ("127.0.0.1", "::1", "localhost")
+        )
+        if not is_local:
+            raise AssertionError(f"a test tried to reach {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Return the folder of real images beside the checkout, or skip."""
+    folder = SHARED / "data"
+    if not folder.is_dir():
+        pytest.skip("the shared data folder is not beside this checkout")
+    return folder
+
+
+def blobs(
+    seed: int, shape: tuple[int, int] = (96, 112), count: int = 8
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a noisy image (uint8) with bright discs and its labels."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    labels = np.zeros(shape, np.int32)
+    for _ in range(count):
+        y, x = rng.uniform(8, shape[0] - 8), rng.uniform(8, shape[1] - 8)
+        labels[(rows - y) ** 2 + (columns - x) ** 2 < rng.uniform(4, 8) ** 2] = 1
+    image = 60 + 90 * labels + rng.normal(0, 12, shape)
+    return np.clip(image, 0, 255).astype(np.uint8), labels
+
+
+@pytest.fixture(scope="session")
+def blob_pair():
+    """Return the maker of synthetic image-labels pairs: ``blob_pair(seed)``."""
+    return blobs
