@@ -176,9 +176,18 @@ def _parse(text: str, hint: Any) -> Any:
     if _is_literal(hint) or hint is str:
         return text
     if ":" in text and _is_mapping_union(hint):
-        pairs = (item.split(":") for item in text.split(","))
-        return {int(k): float(v) for k, v in pairs}
+        return _parse_mapping(text)
     try:
         return int(text) if hint is int else float(text)
     except ValueError:
         return text
+
+
+def _parse_mapping(text: str) -> dict[int, float]:
+    try:
+        pairs = [item.split(":") for item in text.split(",")]
+        return {int(key): float(value) for key, value in pairs}
+    except ValueError:
+        raise TypeError(
+            f"{text!r} is not a list of class:number, such as 1:20,2:50."
+        ) from None
