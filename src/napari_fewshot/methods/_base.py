@@ -95,6 +95,9 @@ class Method(Protocol):
             For progress and cancelling; called at least every second of work.
         """
 
+    def fold_params(self, params: Any, fitted: FittedMethod) -> Any:
+        """Return parameters for the fits of leave-one-out: lighter, same character."""
+
     def assess(
         self,
         samples: Sequence[Sample],

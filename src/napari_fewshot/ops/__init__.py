@@ -1,1 +1,51 @@
-"""..."""
+"""Pure functions: arrays in, arrays out."""
+
+from napari_fewshot.ops.features import (
+    context_features,
+    pixel_features,
+    position_features,
+    smooth,
+)
+from napari_fewshot.ops.instances import split_instances
+from napari_fewshot.ops.matching import (
+    Match,
+    bend_mask,
+    bounding_box,
+    find_piece,
+)
+from napari_fewshot.ops.postprocess import (
+    clean_mask,
+    probabilities_to_labels,
+    soft_dice,
+)
+from napari_fewshot.ops.resize import (
+    fit_factor,
+    resize_image,
+    resize_labels,
+    scaled_shape,
+)
+from napari_fewshot.ops.similarity import cosine_maps, mask_to_grid, masked_average
+from napari_fewshot.ops.walker import walk_boundary
+
+__all__ = [
+    "Match",
+    "bend_mask",
+    "bounding_box",
+    "clean_mask",
+    "context_features",
+    "cosine_maps",
+    "find_piece",
+    "fit_factor",
+    "mask_to_grid",
+    "masked_average",
+    "pixel_features",
+    "position_features",
+    "probabilities_to_labels",
+    "resize_image",
+    "resize_labels",
+    "scaled_shape",
+    "smooth",
+    "soft_dice",
+    "split_instances",
+    "walk_boundary",
+]
