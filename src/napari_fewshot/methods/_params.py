@@ -69,6 +69,12 @@ class CommonParams:
         "Number single objects: touching pixels are one object (components), or "
         "touching round objects are split (watershed).",
     )
+    leave_one_out: bool = param(
+        True,
+        "Estimate the quality by segmenting each support with the others; takes a few "
+        "extra fits.",
+        advanced=True,
+    )
     seed: int = param(
         0, "Seed of everything random.", low=0, high=2**31 - 1, advanced=True
     )

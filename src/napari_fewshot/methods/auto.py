@@ -1,9 +1,9 @@
 """`auto`: tries the methods on the supports, then uses or fuses the best per class.
 
-Every candidate segments each support with what the others taught (leave-one-out). Per
-class, a weighted mean of the candidates' log-odds is compared with the best single one on
-these held-out maps; a shift of the boundary is learnt on them too, held back while there
-is little evidence.
+Every candidate segments each support with what the others taught (leave-one-out).
+Per class, a weighted mean of the candidates' log-odds is compared with the best single
+one on these held-out maps; a shift of the boundary is learnt on them too, held back
+while there is little evidence.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class AutoMethod:
         summary="Tries the methods on your supports and uses or fuses the best.",
         params=AutoParams,
         uses_model=True,
-        citation="Leave-one-out model choice and log-opinion pooling (Genest & Zidek 1986)",
+        citation="Leave-one-out choice and log-opinion pooling (Genest & Zidek 1986)",
     )
 
     def fit(

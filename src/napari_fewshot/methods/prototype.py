@@ -178,7 +178,7 @@ def _parts(
     pairs = list(zip(maps, covers, strict=True))
     cells = np.concatenate([m[:, c >= 0.5].T for m, c in pairs])
     pooled = [masked_average(m, c) for m, c in pairs if c.max() > 0]
-    whole: FloatArray = np.mean(pooled, axis=0, keepdims=True)
+    whole: FloatArray = np.stack(pooled).mean(axis=0, keepdims=True)
     if count == 1 or len(cells) < 2 * count:
         return whole
     if len(cells) > MAX_CELLS:
