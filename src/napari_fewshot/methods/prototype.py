@@ -154,8 +154,8 @@ METHOD = PrototypeMethod()
 
 
 def _sigmoid(logit: FloatArray) -> FloatArray:
-    probability: FloatArray = 1.0 / (1.0 + np.exp(-np.clip(logit, -30, 30)))
-    return probability
+    odds: FloatArray = np.exp(np.clip(logit, -30, 30)).astype(np.float32)
+    return odds / (1 + odds)
 
 
 def _never_empty(cover: FloatArray) -> FloatArray:

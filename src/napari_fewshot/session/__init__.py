@@ -1,1 +1,21 @@
-"""..."""
+"""The application: every user verb is one method of `Session`."""
+
+from napari_fewshot.session._api import list_methods, list_models, segment
+from napari_fewshot.session._jobs import Executor, InlineExecutor, Job, get_executor
+from napari_fewshot.session._project import ProjectInfo
+from napari_fewshot.session._session import Session
+from napari_fewshot.session._state import SessionState, SupportRow
+
+__all__ = [
+    "Executor",
+    "InlineExecutor",
+    "Job",
+    "ProjectInfo",
+    "Session",
+    "SessionState",
+    "SupportRow",
+    "get_executor",
+    "list_methods",
+    "list_models",
+    "segment",
+]

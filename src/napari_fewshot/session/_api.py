@@ -1,0 +1,190 @@
+"""One-shot use: `segment`, `list_methods`, `list_models`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from napari_fewshot.data import Prediction, PromptSet, SupportSet, TextPrompt
+from napari_fewshot.errors import FewShotError, PromptError
+from napari_fewshot.inference import SegmentRequest, Summary
+from napari_fewshot.io import open_image, resolve_support, save_labels, suffix_of
+from napari_fewshot.methods import get_method, make_params, method_names
+from napari_fewshot.models import model_specs
+from napari_fewshot.session._collect import Collector
+from napari_fewshot.session._jobs import get_executor
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def segment(
+    query: Any,
+    support: Any = None,
+    text: Any = None,
+    prompts: Any = None,
+    method: str = "auto",
+    model: str = "auto",
+    *,
+    scale: Any = None,
+    axes: str | None = None,
+    channels: Any = None,
+    device: str = "auto",
+    checkpoint: Any = None,
+    executor: Any = "inline",
+    keep_probabilities: bool | None = None,
+    out: str | os.PathLike[str] | None = None,
+    **params: Any,
+) -> Prediction:
+    """Segment a query image with the help of a few annotated ones.
+
+    Parameters
+    ----------
+    query : array, path or layer
+        What to segment: a plane, a stack, RGB or multichannel.
+    support : Support, SupportSet, (image, labels) or a list of them
+        The annotated examples.
+    text, prompts : optional
+        Other evidence; the methods of this version need supports.
+    method, model : str
+        See `list_methods` and `list_models`; ``"auto"`` chooses on the supports.
+    scale : sequence of float, optional
+        Pixel size per spatial axis (z, y, x).
+    axes : str, optional
+        One letter of ``tzcyx`` per axis of the query.
+    channels : int or sequence of int, optional
+        Channels of the query to use.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``, for models that use one.
+    checkpoint : path, optional
+        Weights file of your own, for models that take one.
+    executor : str or Executor
+        ``"inline"`` (this thread) or ``"process"`` (the worker process).
+    keep_probabilities : bool, optional
+        Default: kept for a single plane, not for stacks.
+    out : path, optional
+        Write the labels there: ``.zarr`` plane by plane, other formats at the end.
+    **params
+        Parameters of the method.
+
+    Returns
+    -------
+    Prediction
+        ``.labels`` is int32 in the query's shape without its channel axis.
+
+    Raises
+    ------
+    SupportError, PromptError, DataError, ModelError, WeightsError, StorageError
+        All are `FewShotError`; the message says what to do next.
+    TypeError
+        For an unknown parameter; the message names the nearest one.
+    """
+    make_params(get_method(method).spec.params, params)
+    image = open_image(query, axes=axes, scale=scale, channels=channels)
+    request = SegmentRequest(
+        query=image,
+        support=resolve_supports(support),
+        prompts=normalise_prompts(prompts),
+        text=normalise_text(text),
+        method=method,
+        model=model,
+        params=params,
+        keep_probabilities=keep_probabilities,
+        checkpoint=None if checkpoint is None else os.fspath(checkpoint),
+        device=device,
+    )
+    chosen = get_executor(executor)
+    is_store = out is not None and suffix_of(out) == ".zarr"
+    collector = Collector(image, out if is_store else None)
+    job = chosen.submit(
+        request,
+        on_plane=collector.add,
+        on_progress=lambda _: None,
+        on_done=lambda _: None,
+    )
+    try:
+        job.wait()
+    except KeyboardInterrupt:
+        job.cancel()
+        raise
+    prediction = collector.prediction(expect_summary(job.outcome), chosen.name)
+    if out is not None and not is_store:
+        save_labels(out, prediction.labels, scale=image.scale, axes=image.label_axes)
+    return prediction
+
+
+def list_methods() -> pd.DataFrame:
+    """Return all methods as a table: name, summary, needs_model, citation, licence."""
+    import pandas as pd
+
+    specs = [get_method(name).spec for name in method_names()]
+    return pd.DataFrame(
+        {
+            "name": [s.name for s in specs],
+            "task": ["few-shot" for _ in specs],
+            "summary": [s.summary for s in specs],
+            "licence": [s.licence for s in specs],
+            "needs_download": [False for _ in specs],
+            "needs_model": [s.uses_model for s in specs],
+            "citation": [s.citation for s in specs],
+        }
+    )
+
+
+def list_models() -> pd.DataFrame:
+    """Return all models as a table: name, task, licence, size, needs_download, ..."""
+    import pandas as pd
+
+    specs = model_specs()
+    return pd.DataFrame(
+        {
+            "name": [s.name for s in specs],
+            "task": [s.task for s in specs],
+            "licence": [s.licence for s in specs],
+            "size": [s.size_mb for s in specs],
+            "needs_download": [s.needs_download for s in specs],
+            "trained_on": [s.trained_on for s in specs],
+            "summary": [s.summary for s in specs],
+        }
+    )
+
+
+def resolve_supports(support: Any) -> SupportSet:
+    """Return a support set with all paths opened; None is an empty one."""
+    given = SupportSet.of(support if support is not None else ())
+    return SupportSet([resolve_support(item) for item in given])
+
+
+def normalise_prompts(prompts: Any) -> dict[int, PromptSet]:
+    """Return ``{class: PromptSet}``; a lone `PromptSet` is class 1."""
+    if prompts is None:
+        return {}
+    if isinstance(prompts, PromptSet):
+        prompts = {1: prompts}
+    if not isinstance(prompts, Mapping):
+        raise PromptError(
+            "prompts must be a PromptSet or a dict of class to PromptSet."
+        )
+    return {int(v): p for v, p in prompts.items() if not p.is_empty}
+
+
+def normalise_text(text: Any) -> dict[int, TextPrompt]:
+    """Return ``{class: TextPrompt}``; a lone string is class 1."""
+    if text is None:
+        return {}
+    if not isinstance(text, Mapping):
+        text = {1: text}
+    return {
+        int(v): t if isinstance(t, TextPrompt) else TextPrompt(t)
+        for v, t in text.items()
+    }
+
+
+def expect_summary(outcome: Any) -> Summary:
+    """Return the summary of a finished job, or raise what went wrong."""
+    if isinstance(outcome, Summary):
+        return outcome
+    if isinstance(outcome, Exception):
+        raise outcome
+    raise FewShotError("The job ended without an outcome; please run it again.")

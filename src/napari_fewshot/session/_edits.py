@@ -1,0 +1,134 @@
+"""What edits do to a `Document`: pure functions, a new version each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_fewshot.data import Image, Support
+from napari_fewshot.errors import DataError
+from napari_fewshot.inference import SegmentRequest
+from napari_fewshot.session._sparse import SparsePlanes
+from napari_fewshot.session._state import Document, SupportRow
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from napari_fewshot._types import LabelArray
+
+
+def expect_query(document: Document) -> Image:
+    """Return the query, or say that there is none."""
+    if document.query is None:
+        raise DataError("There is no image to segment yet. Choose one first.")
+    return document.query
+
+
+def find_row(document: Document, key: int) -> SupportRow:
+    """Return a row by its key."""
+    for row in document.rows:
+        if row.key == key:
+            return row
+    raise DataError(f"There is no support {key}.")
+
+
+def change_row(document: Document, key: int, **changes: Any) -> Document:
+    """Return a version in which one row has changed."""
+    find_row(document, key)
+    return document.with_rows(
+        tuple(replace(r, **changes) if r.key == key else r for r in document.rows)
+    )
+
+
+def accept_plane(
+    document: Document, plane: int, labels: LabelArray, key: int
+) -> Document:
+    """Return a version in which a plane is accepted and has become a support."""
+    rows = [r for r in document.rows if r.accepted_plane != plane]
+    rows.append(SupportRow(key, _plane_support(document, plane, labels), False, plane))
+    return replace(
+        document.with_rows(tuple(rows)),
+        accepted={**document.accepted, plane: labels},
+        rejected=document.rejected - {plane},
+    )
+
+
+def reject_planes(document: Document, planes: Sequence[int]) -> Document:
+    """Return a version in which planes are rejected and no longer supports."""
+    return replace(
+        document,
+        rows=tuple(r for r in document.rows if r.accepted_plane not in planes),
+        accepted={p: a for p, a in document.accepted.items() if p not in planes},
+        rejected=document.rejected | set(planes),
+    )
+
+
+def with_scores(
+    document: Document,
+    found: Mapping[str, Mapping[int, float]],
+    names: Mapping[int, str],
+) -> Document:
+    """Return a version whose rows carry the scores of a run."""
+    rows = tuple(replace(r, scores=_scores_of(r, found)) for r in document.rows)
+    classes = document.classes.merged({**names, **document.classes.names})
+    return replace(document, rows=rows, classes=classes)
+
+
+def make_request(document: Document, planes: Sequence[int] | None) -> SegmentRequest:
+    """Freeze everything a run depends on; accepted planes are left out.
+
+    Raises
+    ------
+    DataError
+        If there is nothing to segment.
+    """
+    query = expect_query(document)
+    wanted = planes if planes is not None else document.planes
+    chosen = range(query.n_planes) if wanted is None else wanted
+    left = tuple(int(p) for p in chosen if p not in document.accepted)
+    if document.accepted and not left:
+        raise DataError(
+            "Every chosen plane is accepted already. Reject one, or choose others."
+        )
+    return SegmentRequest(
+        query=query,
+        support=document.support_set(),
+        prompts=document.prompts,
+        text=document.text,
+        method=document.method,
+        model=document.model,
+        params=document.params,
+        planes=left if (document.accepted or wanted is not None) else None,
+        classes=document.classes.names,
+        device=document.device,
+    )
+
+
+def _scores_of(
+    row: SupportRow, found: Mapping[str, Mapping[int, float]]
+) -> Mapping[int, float]:
+    """Lowest score per class over the planes of a support."""
+    scores: dict[int, float] = {}
+    for name, values in found.items():
+        if name == row.name or name.startswith((f"{row.name}, plane", f"{row.name} (")):
+            for value, score in values.items():
+                scores[value] = min(score, scores.get(value, 1.0))
+    return scores
+
+
+def _plane_support(document: Document, plane: int, labels: LabelArray) -> Support:
+    query = expect_query(document)
+    shape, n_leading = query.label_shape, len(query.leading_shape)
+    where = f", plane {plane}" if query.n_planes > 1 else ""
+    return Support(
+        query.array,
+        SparsePlanes(shape, n_leading, {plane: np.asarray(labels)}),
+        classes=document.classes.names,
+        scale=query.scale,
+        axes=query.axes,
+        channels=query.channels or None,
+        name=f"{query.name}{where} (accepted)",
+        planes=(plane,),
+    )

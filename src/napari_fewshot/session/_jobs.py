@@ -1,0 +1,184 @@
+"""Executors: who computes a request, and the handle of a running one.
+
+All callbacks may come from another thread than the one that submitted.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from napari_fewshot.data import Hooks, Progress
+from napari_fewshot.errors import FewShotError, ModelError
+from napari_fewshot.inference import FitCache, OnPlane, Summary, run
+
+if TYPE_CHECKING:
+    from napari_fewshot.inference import SegmentRequest
+
+Outcome = Summary | FewShotError | TypeError | ValueError
+OnProgress = Callable[[Progress], None]
+OnDone = Callable[[Outcome], None]
+
+logger = logging.getLogger(__name__)
+
+
+class Job:
+    """A submitted request.
+
+    Attributes
+    ----------
+    outcome : Summary or error, optional
+        What came out; None while it runs.
+    """
+
+    def __init__(self, on_done: OnDone) -> None:
+        self.outcome: Outcome | None = None
+        self._on_done = on_done
+        self._cancelled = threading.Event()
+        self._finished = threading.Event()
+
+    @property
+    def done(self) -> bool:
+        """Whether the outcome is there."""
+        return self._finished.is_set()
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the user asked to stop."""
+        return self._cancelled.is_set()
+
+    def cancel(self) -> None:
+        """Ask to stop; may be called at any time, from any thread."""
+        self._cancelled.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is done; returns whether it is."""
+        return self._finished.wait(timeout)
+
+    def finish(self, outcome: Outcome) -> None:
+        """Set the outcome and tell whoever waits; only the first call counts."""
+        if not self.done:
+            self.outcome = outcome
+            try:
+                self._on_done(outcome)
+            finally:
+                self._finished.set()
+
+
+class Executor(Protocol):
+    """Computes requests.
+
+    Attributes
+    ----------
+    name : str
+        For provenance.
+    """
+
+    name: str
+
+    def submit(
+        self,
+        request: SegmentRequest,
+        *,
+        on_plane: OnPlane,
+        on_progress: OnProgress,
+        on_done: OnDone,
+    ) -> Job:
+        """Start a request and return its handle."""
+
+    def close(self) -> None:
+        """Stop what runs and free everything."""
+
+
+@dataclass
+class InlineExecutor:
+    """Runs in the calling thread: `submit` returns when all is done."""
+
+    name: str = "inline"
+
+    def __post_init__(self) -> None:
+        """Keep fits between requests."""
+        self._cache = FitCache()
+
+    def submit(
+        self,
+        request: SegmentRequest,
+        *,
+        on_plane: OnPlane,
+        on_progress: OnProgress,
+        on_done: OnDone,
+    ) -> Job:
+        """Run the request now."""
+        job = Job(on_done)
+        hooks = Hooks(on_progress, lambda: job.is_cancelled)
+        job.finish(outcome_of(lambda: run(request, hooks, on_plane, self._cache)))
+        return job
+
+    def close(self) -> None:
+        """Forget the fits."""
+        self._cache.clear()
+
+
+def outcome_of(work: Callable[[], Summary]) -> Outcome:
+    """Call the work and turn anything it raises into an error for the user.
+
+    This is a boundary: an unknown exception becomes a sentence here, and its traceback
+    goes to the log.
+    """
+    try:
+        return work()
+    except (FewShotError, TypeError, ValueError) as error:
+        if not isinstance(error, FewShotError):
+            logger.info("refused", exc_info=True)
+        return error
+    except MemoryError:
+        logger.exception("out of memory")
+        return ModelError(
+            "There is not enough memory for this image. Close other programs, use "
+            "smaller images, or lower max_side."
+        )
+    except Exception as error:
+        logger.exception("unexpected error")
+        return ModelError(
+            f"Something unexpected went wrong ({type(error).__name__}: {error}). Your "
+            "data is untouched; the log has the details."
+        )
+
+
+_SHARED: dict[str, Executor] = {}
+
+
+def get_executor(wanted: Any) -> Executor:
+    """Return an executor by name, or the one that was given.
+
+    Parameters
+    ----------
+    wanted : str or Executor
+        ``"inline"`` or ``"process"``; one of each is shared by the whole program.
+
+    Raises
+    ------
+    ModelError
+        For an unknown name or a cluster address.
+    """
+    if not isinstance(wanted, str):
+        return wanted  # type: ignore[no-any-return]
+    if wanted in _SHARED:
+        return _SHARED[wanted]
+    if wanted == "inline":
+        _SHARED[wanted] = InlineExecutor()
+    elif wanted == "process":
+        from napari_fewshot.session._process import ProcessExecutor
+
+        _SHARED[wanted] = ProcessExecutor()
+    elif wanted.startswith("tcp://"):
+        raise ModelError(
+            f"Clusters ({wanted}) are not supported by this version yet. Use "
+            "executor='process' or 'inline'."
+        )
+    else:
+        raise ModelError(f"There is no executor {wanted!r}. Use 'inline' or 'process'.")
+    return _SHARED[wanted]
