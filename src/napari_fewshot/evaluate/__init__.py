@@ -1,1 +1,38 @@
-"""..."""
+"""Metrics and benchmark protocols. Nothing here opens files or calls methods."""
+
+from napari_fewshot.evaluate._chaos import (
+    FLAGS,
+    Volume,
+    VolumeEpisode,
+    copy_support,
+    score_volumes,
+    volume_episodes,
+)
+from napari_fewshot.evaluate._evaluate import evaluate
+from napari_fewshot.evaluate._metrics import instance_metrics, surface_metrics
+from napari_fewshot.evaluate._protocol import (
+    Pair,
+    Row,
+    binary_dice,
+    episode,
+    macro,
+    make_pair,
+)
+
+__all__ = [
+    "FLAGS",
+    "Pair",
+    "Row",
+    "Volume",
+    "VolumeEpisode",
+    "binary_dice",
+    "copy_support",
+    "episode",
+    "evaluate",
+    "instance_metrics",
+    "macro",
+    "make_pair",
+    "score_volumes",
+    "surface_metrics",
+    "volume_episodes",
+]
