@@ -75,10 +75,7 @@ def evaluate(
     """
     import pandas as pd
 
-    p = as_labels(
-        getattr(labels, "data", labels) if _is_layer(labels) else labels, "labels"
-    )
-    r = as_labels(getattr(truth, "data", truth) if _is_layer(truth) else truth, "truth")
+    p, r = as_labels(_data(labels), "labels"), as_labels(_data(truth), "truth")
     if p.shape != r.shape:
         raise DataError(
             f"The labels have shape {p.shape} but the truth has {r.shape}. Compare "
