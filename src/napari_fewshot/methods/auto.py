@@ -37,6 +37,8 @@ CANDIDATES = ("pixel", "template", "prototype")
 MAX_GAP = 0.25
 # How sharply better candidates outweigh worse ones in the mean of log-odds.
 SHARPNESS = 8.0
+# Scores on copies of a single support say little: weights stay nearly equal.
+COPY_SHARPNESS = 2.0
 # A single candidate is preferred to the mix only if it is better by this much.
 MIX_BONUS = 0.01
 LIMIT = 4.0
@@ -119,9 +121,9 @@ class AutoMethod:
             judged[name] = held_out(
                 method, samples, classes, own, model, hooks, fits[name]
             )
-        recipes = {value: choose_recipe(judged, value) for value in classes}
-        mixed = _mix_held_out(judged, recipes)
         is_copy = len(split_folds(samples, classes)) == 1
+        recipes = {v: choose_recipe(judged, v, is_copy=is_copy) for v in classes}
+        mixed = _mix_held_out(judged, recipes)
         used = {name for recipe in recipes.values() for name in recipe.weights}
         return AutoFitted(
             {name: fit for name, fit in fits.items() if name in used},
@@ -151,7 +153,9 @@ class AutoMethod:
 METHOD = AutoMethod()
 
 
-def choose_recipe(judged: Mapping[str, Sequence[HeldOut]], value: int) -> Recipe:
+def choose_recipe(
+    judged: Mapping[str, Sequence[HeldOut]], value: int, *, is_copy: bool = False
+) -> Recipe:
     """Choose candidates, weights and boundary for one class on held-out maps.
 
     Parameters
@@ -160,6 +164,8 @@ def choose_recipe(judged: Mapping[str, Sequence[HeldOut]], value: int) -> Recipe
         Per candidate, in the same order of samples.
     value : int
         The class.
+    is_copy : bool
+        Whether the samples are copies of a single support.
 
     Returns
     -------
@@ -184,6 +190,8 @@ def choose_recipe(judged: Mapping[str, Sequence[HeldOut]], value: int) -> Recipe
         ]
         shift = _held_back_shift(mixed, truth)
         bonus = MIX_BONUS if number else 0.0
+        if is_copy:
+            shift = 0.0
         recipes.append((_score(mixed, truth, 0.0) + bonus, Recipe(weights, shift, 0.0)))
     score, chosen = max(recipes, key=lambda r: r[0])
     return Recipe(chosen.weights, chosen.shift, score)
@@ -241,7 +249,9 @@ def _held_back_shift(odds: Sequence[FloatArray], truth: Sequence[FloatArray]) ->
     # Neighbouring shifts are averaged: a lone peak is an accident of few samples.
     padded = np.pad(curve, 2, mode="edge")
     steady = np.convolve(padded, np.ones(5) / 5, mode="valid")
-    best = float(SHIFTS[int(np.argmax(steady))])
+    # Of equally good shifts the smallest; without any hit there is nothing to learn.
+    tied = np.flatnonzero(steady >= steady.max() - 1e-9)
+    best = float(SHIFTS[tied[np.argmin(np.abs(SHIFTS[tied]))]])
     return best * len(truth) / (len(truth) + HOLD)
 
 
