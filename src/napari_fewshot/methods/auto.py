@@ -178,10 +178,11 @@ def choose_recipe(
     near = {n: s for n, s in scores.items() if s >= scores[best] - MAX_GAP and s > 0}
     options = [{best: 1.0}]
     if len(near) > 1:
-        raw = {
-            n: float(np.exp(SHARPNESS * (s - scores[best]))) for n, s in near.items()
-        }
-        options.append({n: w / sum(raw.values()) for n, w in raw.items()})
+        sharpness = COPY_SHARPNESS if is_copy else SHARPNESS
+        gaps = {n: s - scores[best] for n, s in near.items()}
+        raw = {n: float(np.exp(sharpness * gap)) for n, gap in gaps.items()}
+        mixture = {n: w / sum(raw.values()) for n, w in raw.items()}
+        options = [mixture] if is_copy else [*options, mixture]
     recipes = []
     for number, weights in enumerate(options):
         mixed = [

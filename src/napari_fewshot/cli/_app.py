@@ -1,0 +1,301 @@
+"""Arguments, exit codes, and errors as one sentence on standard error."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from napari_fewshot.errors import FewShotError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+OK, FAILED, USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+
+app = typer.Typer(
+    name="napari-fewshot",
+    help="Annotate a few. Get the rest.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+models_app = typer.Typer(
+    help="Models on this machine.", no_args_is_help=True, rich_markup_mode=None
+)
+benchmark_app = typer.Typer(
+    help="Score methods on folders of data sets.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(models_app, name="models")
+app.add_typer(benchmark_app, name="benchmark")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Default: those of the process.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    is_debug = "--debug" in words
+    try:
+        words = _join_supports([w for w in words if w != "--debug"])
+        code = app(args=words, prog_name="napari-fewshot", standalone_mode=False)
+    except typer.Exit as stop:
+        raise SystemExit(stop.exit_code) from None
+    except (KeyboardInterrupt, typer.Abort):
+        _say("Interrupted. What was finished is kept.")
+        raise SystemExit(INTERRUPTED) from None
+    except (FewShotError, TypeError, ValueError) as error:
+        if is_debug:
+            raise
+        _say(str(error))
+        is_usage = isinstance(error, TypeError) and not isinstance(error, FewShotError)
+        raise SystemExit(USAGE if is_usage else FAILED) from None
+    except Exception as error:
+        # The last boundary: click's own usage errors know how to show themselves.
+        if hasattr(error, "show") and hasattr(error, "exit_code"):
+            error.show()
+            raise SystemExit(error.exit_code) from None
+        if is_debug:
+            raise
+        _say(f"Something unexpected went wrong: {error}. --debug shows the details.")
+        raise SystemExit(FAILED) from None
+    raise SystemExit(code if isinstance(code, int) else OK)
+
+
+def _join_supports(words: list[str]) -> list[str]:
+    """Make one value of the two that follow each ``--support``."""
+    joined = []
+    at = 0
+    while at < len(words):
+        joined.append(words[at])
+        if words[at] == "--support":
+            pair = words[at + 1 : at + 3]
+            if len(pair) < 2 or any(w.startswith("--") for w in pair):
+                raise typer.BadParameter("--support needs two files: IMAGE MASK.")
+            joined.append("\0".join(pair))
+            at += 2
+        at += 1
+    return joined
+
+
+def _say(message: str) -> None:
+    print(f"napari-fewshot: {message}", file=sys.stderr)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(version("napari-fewshot"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Annotate a few. Get the rest. --debug shows tracebacks."""
+
+
+@app.command()
+def demo(
+    headless: Annotated[
+        bool, typer.Option("--headless", help="Write files and close the window.")
+    ] = False,
+    out: Annotated[
+        Path, typer.Option(help="Folder for labels, pictures and figures.")
+    ] = Path("demo-output"),
+    sample: Annotated[str, typer.Option(help="Which sample data.")] = "nuclei_fluo",
+) -> None:
+    """Run the main job on sample images in a napari window."""
+    words = [sys.executable, "-m", "napari_fewshot.viewer.demo"]
+    words += ["--out", str(out), "--sample", sample]
+    words += ["--headless"] if headless else []
+    raise typer.Exit(subprocess.run(words, check=False).returncode)
+
+
+@app.command()
+def methods(
+    details: Annotated[
+        bool, typer.Option("--details", help="Show all parameters.")
+    ] = False,
+) -> None:
+    """List the methods."""
+    from napari_fewshot.cli._tables import show_methods
+
+    show_methods(details)
+
+
+@models_app.command("list")
+def models_list() -> None:
+    """List the models."""
+    from napari_fewshot.cli._tables import show_models
+
+    show_models()
+
+
+@models_app.command("info")
+def models_info(name: Annotated[str, typer.Argument(help="Name of a model.")]) -> None:
+    """Tell all about a model."""
+    from napari_fewshot.cli._tables import show_model
+
+    show_model(name)
+
+
+@models_app.command("download")
+def models_download(
+    name: Annotated[str, typer.Argument(help="Name of a model.")],
+) -> None:
+    """Fetch the weights of a model, if it has any."""
+    from napari_fewshot.models import get_model_spec
+
+    spec = get_model_spec(name)
+    print(f"{spec.name} comes with the package; there is nothing to download.")
+
+
+@models_app.command("verify")
+def models_verify() -> None:
+    """Check that every model on this machine loads and works."""
+    from napari_fewshot.cli._tables import verify_models
+
+    verify_models()
+
+
+@app.command()
+def segment(
+    queries: Annotated[
+        list[str] | None, typer.Argument(metavar="QUERY...", show_default=False)
+    ] = None,
+    support: Annotated[
+        list[str] | None,
+        typer.Option("--support", metavar="IMAGE MASK", help="An example; repeatable."),
+    ] = None,
+    project: Annotated[
+        Path | None, typer.Option(help="Take supports and classes from a project.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path(
+        "results"
+    ),
+    method: Annotated[str, typer.Option(help="See: methods")] = "auto",
+    model: Annotated[str, typer.Option(help="See: models list")] = "auto",
+    axes: Annotated[str | None, typer.Option(help="E.g. zyx, tyxc.")] = None,
+    scale: Annotated[str | None, typer.Option(help="Pixel size z,y,x.")] = None,
+    channels: Annotated[str | None, typer.Option(help="E.g. 0,2.")] = None,
+    classes: Annotated[
+        list[str] | None, typer.Option("--class", help="Name of a class, 1=nucleus.")
+    ] = None,
+    param: Annotated[
+        list[str] | None, typer.Option("--param", help="Parameter, name=value.")
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option("--text", help="1=phrase | other phrase.")
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="JSON of points and boxes per class.")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Weights of your own.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    scheduler: Annotated[str | None, typer.Option(help="tcp://host:port")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Do finished images again.")
+    ] = False,
+) -> None:
+    """Segment files, folders or globs with annotated examples."""
+    from napari_fewshot.cli._segment import BatchOptions, run_batch
+
+    # typer's lists know one value per flag: `main` has joined the two.
+    pairs = [tuple(item.split("\0", 1)) for item in support or []]
+    code = run_batch(
+        queries or [],
+        BatchOptions(
+            supports=[(a, b) for a, b in pairs],
+            project=project,
+            out=out,
+            method=method,
+            model=model,
+            axes=axes,
+            scale=scale,
+            channels=channels,
+            classes=classes or [],
+            params=param or [],
+            text=text or [],
+            prompts=prompts,
+            checkpoint=checkpoint,
+            device=device,
+            executor=scheduler or "inline",
+            overwrite=overwrite,
+        ),
+    )
+    raise typer.Exit(code)
+
+
+@app.command()
+def evaluate(
+    predicted: Annotated[Path, typer.Argument(help="File or folder of labels.")],
+    truth: Annotated[Path, typer.Argument(help="File or folder of true masks.")],
+    scale: Annotated[str | None, typer.Option(help="Pixel size z,y,x.")] = None,
+    json_path: Annotated[Path | None, typer.Option("--json")] = None,
+    html_path: Annotated[Path | None, typer.Option("--html")] = None,
+) -> None:
+    """Compare labels with truth, file by file."""
+    from napari_fewshot.cli._compare import compare
+
+    raise typer.Exit(compare(predicted, truth, scale, json_path, html_path))
+
+
+@benchmark_app.command("few-shot")
+def benchmark_few_shot(
+    root: Annotated[Path, typer.Argument(metavar="DATA_ROOT")],
+    datasets: Annotated[str, typer.Option(help="Only these: a,b.")] = "",
+    shots: Annotated[str, typer.Option(help="Numbers of supports.")] = "1,5",
+    seeds: Annotated[int, typer.Option(help="Draws per number.", min=1)] = 3,
+    method: Annotated[str, typer.Option()] = "auto",
+    model: Annotated[str, typer.Option()] = "auto",
+    protocol: Annotated[str, typer.Option(help="planes or chaos.")] = "planes",
+    param: Annotated[list[str] | None, typer.Option("--param")] = None,
+    json_path: Annotated[Path | None, typer.Option("--json")] = None,
+) -> None:
+    """Score a method by the few-shot protocol."""
+    from napari_fewshot.cli._benchmark import run_benchmark
+    from napari_fewshot.cli._segment import parse_words
+
+    run_benchmark(
+        root,
+        datasets=[d for d in datasets.split(",") if d],
+        shots=[int(s) for s in shots.split(",")],
+        seeds=seeds,
+        method=method,
+        model=model,
+        params=parse_words(method, param or []) if method != "copy" else {},
+        protocol=protocol,
+        json_path=json_path,
+        echo=lambda line: print(line, flush=True),
+    )
+
+
+@app.command()
+def clean(
+    everything: Annotated[
+        bool, typer.Option("--all", help="Remove projects and logs, too.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """List what is kept on this machine, and remove it."""
+    from napari_fewshot.cli._clean import clean_folders
+
+    clean_folders(everything=everything, yes=yes)
