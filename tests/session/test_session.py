@@ -64,6 +64,9 @@ def test_accepted_planes_teach_and_are_kept(session, stack):
     np.testing.assert_array_equal(second.labels[2], stack[1][2])
     assert np.isnan(second.plane_scores[1][2]), "an accepted plane is not redone"
     session.undo()
+    assert session.prediction is not second, "undo brings the result before back"
+    assert session.state.accepted == {2}
+    session.undo()
     assert session.state.accepted == set()
     assert len(session.state.supports) == 1
     session.redo()

@@ -179,7 +179,7 @@ def _enlarge(small: FloatArray, shape: tuple[int, ...], factor: int) -> FloatArr
         last = small.shape[axis] - 1
         low = np.clip(np.floor(at).astype(int), 0, last)
         high = np.minimum(low + 1, last)
-        share: AnyArray = np.clip(at - low, 0, 1).astype(np.float32)
+        share: FloatArray = np.clip(at - low, 0, 1).astype(np.float32)
         start, end = small.take(low, axis), small.take(high, axis)
         small = start + (end - start) * np.expand_dims(share, 1 - axis)
     return small

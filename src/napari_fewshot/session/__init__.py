@@ -4,6 +4,7 @@ from napari_fewshot.session._api import list_methods, list_models, segment
 from napari_fewshot.session._jobs import Executor, InlineExecutor, Job, get_executor
 from napari_fewshot.session._project import ProjectInfo
 from napari_fewshot.session._session import Session
+from napari_fewshot.session._sparse import SparsePlanes
 from napari_fewshot.session._state import SessionState, SupportRow
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "ProjectInfo",
     "Session",
     "SessionState",
+    "SparsePlanes",
     "SupportRow",
     "get_executor",
     "list_methods",

@@ -23,8 +23,6 @@ from napari_fewshot.session._state import Document, SupportRow
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from napari_fewshot.data import Prediction
-
 
 class Editor:
     """Holds the document and its history; `Session` builds on it.
@@ -37,7 +35,6 @@ class Editor:
 
     def __init__(self, document: Document) -> None:
         self._history = History(document)
-        self._prediction: Prediction | None = None
         top = max((row.key for row in document.rows), default=0)
         self._keys = itertools.count(top + 1)
 
@@ -81,6 +78,29 @@ class Editor:
         """Exchange the image or labels of a row: the user painted further."""
         self._push(change_row(self._history.current, key, support=support, scores={}))
 
+    def edit_supports(
+        self, changed: Mapping[int, Support | None], added: Sequence[Support] = ()
+    ) -> list[int]:
+        """Exchange, remove (None) and add several rows in one step of undo.
+
+        Returns
+        -------
+        list of int
+            Keys of the added rows.
+        """
+        document = self._history.current
+        rows = []
+        for row in document.rows:
+            support = changed.get(row.key, row.support)
+            if support is row.support:
+                rows.append(row)
+            elif support is not None:
+                rows.append(replace(row, support=support, scores={}))
+        keys = [next(self._keys) for _ in added]
+        rows += [SupportRow(k, s) for k, s in zip(keys, added, strict=True)]
+        self._push(document.with_rows(tuple(rows)))
+        return keys
+
     def remove_support(self, key: int) -> None:
         """Remove a row; undo brings it back."""
         document = self._history.current
@@ -118,11 +138,15 @@ class Editor:
         document = self._history.current
         is_same = document.query is not None and document.query.array is query.array
         fresh: dict[str, Any] = (
-            {} if is_same else {"accepted": {}, "rejected": frozenset()}
+            {}
+            if is_same
+            else {
+                "accepted": {},
+                "rejected": frozenset(),
+                "result": None,
+            }
         )
         chosen = None if planes is None else tuple(int(p) for p in planes)
-        if not is_same:
-            self._prediction = None
         self._push(
             replace(
                 document,

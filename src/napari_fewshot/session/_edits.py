@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from napari_fewshot._types import LabelArray
+    from napari_fewshot.data import Prediction
 
 
 def expect_query(document: Document) -> Image:
@@ -65,15 +66,13 @@ def reject_planes(document: Document, planes: Sequence[int]) -> Document:
     )
 
 
-def with_scores(
-    document: Document,
-    found: Mapping[str, Mapping[int, float]],
-    names: Mapping[int, str],
-) -> Document:
-    """Return a version whose rows carry the scores of a run."""
-    rows = tuple(replace(r, scores=_scores_of(r, found)) for r in document.rows)
-    classes = document.classes.merged({**names, **document.classes.names})
-    return replace(document, rows=rows, classes=classes)
+def with_result(document: Document, result: Prediction) -> Document:
+    """Return a version that holds a result; rows carry its leave-one-out scores."""
+    rows = tuple(
+        replace(r, scores=_scores_of(r, result.support_scores)) for r in document.rows
+    )
+    classes = document.classes.merged({**result.classes, **document.classes.names})
+    return replace(document, rows=rows, classes=classes, result=result)
 
 
 def make_request(document: Document, planes: Sequence[int] | None) -> SegmentRequest:

@@ -57,6 +57,11 @@ class Runner:
         """Whether a run is on."""
         return self._collector is not None
 
+    @property
+    def labels(self) -> Any:
+        """Labels of the current run, as far as they are known; None without a run."""
+        return None if self._collector is None else self._collector.labels
+
     def start(self, request: SegmentRequest, collector: Collector) -> Job:
         """Start a run; a run that is on is cancelled and its results are dropped."""
         if self._job is not None:

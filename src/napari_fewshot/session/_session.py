@@ -33,7 +33,7 @@ from napari_fewshot.session._edits import (
     accept_plane,
     make_request,
     reject_planes,
-    with_scores,
+    with_result,
 )
 from napari_fewshot.session._jobs import Job, get_executor
 from napari_fewshot.session._project import (
@@ -108,7 +108,6 @@ class Session(Editor):
             on_outcome=self._on_outcome,
             on_start=self._announce,
         )
-        self._prediction: Prediction | None = None
         self._drafts: dict[str, LabelArray] = {}
         self._unsaved = False
         folder = Path(project) if project is not None else None
@@ -122,7 +121,6 @@ class Session(Editor):
         """A frozen snapshot of everything."""
         return SessionState(
             document=self._history.current,
-            prediction=self._prediction,
             running=self.is_running,
             progress=self._runner.progress,
             can_undo=self._history.can_undo,
@@ -138,8 +136,13 @@ class Session(Editor):
 
     @property
     def prediction(self) -> Prediction | None:
-        """The last prediction."""
-        return self._prediction
+        """The result that holds; undo brings the one before back."""
+        return self._history.current.result
+
+    @property
+    def partial_labels(self) -> Any:
+        """Labels of the running segmentation, filled plane by plane; None without."""
+        return self._runner.labels
 
     # -- running ---------------------------------------------------------------------
 
@@ -192,12 +195,9 @@ class Session(Editor):
 
     def _on_outcome(self, outcome: Any, collector: Collector) -> None:
         if isinstance(outcome, Summary):
-            self._prediction = collector.prediction(outcome, self._executor.name)
-            found = self._prediction
-            self._history.amend(
-                with_scores(self._history.current, found.support_scores, found.classes)
-            )
-            self._announce()
+            found = collector.prediction(outcome, self._executor.name)
+            document = with_result(self._history.current, found)
+            self._push(document)
             self.predicted.emit(found)
             return
         self._announce()
@@ -246,8 +246,9 @@ class Session(Editor):
             if plane not in chosen:
                 key = query.label_key(plane)
                 cleared.labels[key] = prediction.labels[key]
-        self._prediction = replace(prediction, labels=cleared.labels)
-        self._push(reject_planes(self._history.current, chosen))
+        cleared_result = replace(prediction, labels=cleared.labels)
+        document = reject_planes(self._history.current, chosen)
+        self._push(replace(document, result=cleared_result))
 
     def refine(self, plane: int, value: int = 1) -> PromptSet:
         """Return the result of a plane as a mask prompt for tools that take one."""
@@ -257,9 +258,10 @@ class Session(Editor):
 
     def worst_first(self) -> list[tuple[int, float]]:
         """Return ``(plane, expected Dice)`` of the last prediction, worst first."""
-        if self._prediction is None or not self._prediction.plane_scores:
+        prediction = self.prediction
+        if prediction is None or not prediction.plane_scores:
             return []
-        scores = np.stack(list(self._prediction.plane_scores.values()))
+        scores = np.stack(list(prediction.plane_scores.values()))
         found = [
             (plane, float(np.nanmin(scores[:, plane])))
             for plane in range(scores.shape[1])
@@ -272,9 +274,10 @@ class Session(Editor):
 
     def _result(self) -> tuple[Prediction, Image]:
         query = self._history.current.query
-        if self._prediction is None or query is None:
+        prediction = self.prediction
+        if prediction is None or query is None:
             raise DataError("There is no result yet. Run a segmentation first.")
-        return self._prediction, query
+        return prediction, query
 
     # -- history and files -----------------------------------------------------------
 

@@ -89,6 +89,7 @@ class Document:
     rejected: frozenset[int] = frozenset()
     prompts: Mapping[int, PromptSet] = field(default_factory=dict)
     text: Mapping[int, TextPrompt] = field(default_factory=dict)
+    result: Prediction | None = None
 
     def support_set(self) -> SupportSet:
         """Return the supports that are not muted."""
@@ -108,8 +109,6 @@ class SessionState:
     ----------
     document : Document
         Supports, classes, query, method, accepted planes.
-    prediction : Prediction, optional
-        The last one.
     running : bool
     progress : Progress, optional
         Of the running job.
@@ -121,7 +120,6 @@ class SessionState:
     """
 
     document: Document
-    prediction: Prediction | None = None
     running: bool = False
     progress: Progress | None = None
     can_undo: bool = False
@@ -143,6 +141,11 @@ class SessionState:
     def query(self) -> Image | None:
         """The image to segment."""
         return self.document.query
+
+    @property
+    def prediction(self) -> Prediction | None:
+        """The result that holds; undo brings the one before back."""
+        return self.document.result
 
     @property
     def accepted(self) -> frozenset[int]:

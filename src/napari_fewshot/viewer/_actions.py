@@ -1,0 +1,63 @@
+"""Functions behind the commands of the manifest: menus and the command palette."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image as ImageLayer
+from napari.layers import Labels as LabelsLayer
+from napari.utils.notifications import show_error, show_warning
+
+from napari_fewshot.errors import FewShotError
+from napari_fewshot.viewer._layers import image_layers
+
+if TYPE_CHECKING:
+    import napari
+
+PLUGIN, WIDGET = "napari-fewshot", "Segment"
+
+
+def few_shot(viewer: napari.viewer.Viewer) -> None:
+    """Open the dock, or bring it to the front."""
+    open_dock(viewer)
+
+
+def use_as_support(viewer: napari.viewer.Viewer) -> None:
+    """Use the selected Labels layer and its image as supports."""
+    dock = open_dock(viewer)
+    active = viewer.layers.selection.active
+    if not isinstance(active, LabelsLayer):
+        show_warning("Select the Labels layer with your masks first.")
+        return
+    shape = tuple(active.data.shape)
+    fitting = [
+        x for x in image_layers(viewer) if tuple(x.data.shape[: len(shape)]) == shape
+    ]
+    if not fitting:
+        show_warning(f"No image has the size of {active.name}. Open its image first.")
+        return
+    try:
+        dock.binding.use_as_support(active, fitting[0])
+    except FewShotError as error:
+        show_error(str(error))
+
+
+def segment_this(viewer: napari.viewer.Viewer) -> None:
+    """Segment the selected image layer with the supports of the dock."""
+    dock = open_dock(viewer)
+    active = viewer.layers.selection.active
+    if not isinstance(active, ImageLayer):
+        show_warning("Select the image to segment first.")
+        return
+    dock.image_panel.refresh()
+    dock.image_panel.choose(active)
+    dock.image_panel.whole.setChecked(True)
+    dock.run_panel.segment.emit()
+
+
+def open_dock(viewer: napari.viewer.Viewer) -> Any:
+    """Return the dock of a viewer, opened if it was not."""
+    dock, widget = viewer.window.add_plugin_dock_widget(PLUGIN, WIDGET)
+    dock.show()
+    dock.raise_()
+    return widget

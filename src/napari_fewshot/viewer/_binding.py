@@ -1,0 +1,336 @@
+"""`Binding`: keeps session and layers in step. The only writer of layers.
+
+Results go into layers of our own; what users painted is read, never written.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QObject, QTimer
+
+from napari_fewshot.data import Image, Support
+from napari_fewshot.errors import FewShotError, SupportError
+from napari_fewshot.session import SparsePlanes
+from napari_fewshot.viewer._layers import (
+    KEY,
+    class_features,
+    colormap,
+    current_plane,
+    matches,
+    open_layer,
+    painted_planes,
+    placement,
+)
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_fewshot.inference import PlaneResult
+    from napari_fewshot.session import Session, SessionState
+
+logger = logging.getLogger(__name__)
+DEBOUNCE_MS = 300
+REFRESH_MS = 100
+MAX_ROWS = 24
+
+
+class Binding(QObject):  # type: ignore[misc]
+    """Session on one side, layers on the other.
+
+    Parameters
+    ----------
+    viewer : napari viewer
+        Whose layers are read and written.
+    session : Session
+        Whose verbs are called.
+    parent : QObject, optional
+        Ends the binding with it.
+    """
+
+    def __init__(
+        self, viewer: ViewerModel, session: Session, parent: QObject | None = None
+    ) -> None:
+        super().__init__(parent)
+        self.viewer = viewer
+        self.session = session
+        self.query_layer: Any = None
+        self._result: Any = None
+        self._run_layer: Any = None
+        self._run_image: Image | None = None
+        self._sources: dict[str, tuple[Any, Any, dict[int, int]]] = {}
+        self._dirty: set[str] = set()
+        self._corrected: set[int] = set()
+        self._is_writing = False
+        self._painted = self._timer(DEBOUNCE_MS, self._read_painting, single=True)
+        self._refresh = self._timer(REFRESH_MS, self._refresh_result, single=True)
+        session.plane_finished.connect(self._on_plane)
+        session.state_changed.connect(self._on_state)
+        viewer.layers.events.removed.connect(self._on_removed)
+
+    def close(self) -> None:
+        """Let go of layers and session."""
+        self._painted.stop()
+        self._refresh.stop()
+        self.session.plane_finished.disconnect(self._on_plane)
+        self.session.state_changed.disconnect(self._on_state)
+        self.viewer.layers.events.removed.disconnect(self._on_removed)
+        for labels, _, _ in self._sources.values():
+            labels.events.paint.disconnect(self._on_support_painted)
+            labels.events.data.disconnect(self._on_support_painted)
+
+    # -- supports --------------------------------------------------------------------
+
+    def use_as_support(
+        self, labels: Any, layer: Any, planes: list[int] | None = None
+    ) -> list[int]:
+        """Add the painted planes of a labels layer as supports.
+
+        Parameters
+        ----------
+        labels : napari Labels layer
+            Masks.
+        layer : napari Image layer
+            Their image.
+        planes : list of int, optional
+            Only these planes; default all with paint.
+
+        Returns
+        -------
+        list of int
+            Keys of the new rows.
+
+        Raises
+        ------
+        SupportError
+            If the two do not fit or nothing is painted.
+        """
+        image = open_layer(layer)
+        if not matches(image, labels):
+            shape = " x ".join(map(str, labels.data.shape))
+            wanted = " x ".join(map(str, image.label_shape))
+            raise SupportError(
+                f"The mask has another size ({shape}) than its image ({wanted}). "
+                "Choose the matching Labels layer or resample it."
+            )
+        painted = painted_planes(image, labels)
+        chosen = painted if planes is None else [p for p in planes if p in painted]
+        if not chosen:
+            raise SupportError(
+                "Nothing is painted there yet. Paint the object with the Labels brush "
+                "first."
+            )
+        known = self._sources.get(labels.unique_id, (labels, layer, {}))[2]
+        fresh = [p for p in chosen if p not in known][:MAX_ROWS]
+        supports = [self._support(image, labels, p) for p in fresh]
+        keys = self.session.edit_supports({}, supports)
+        known.update(zip(fresh, keys, strict=True))
+        if labels.unique_id not in self._sources:
+            labels.events.paint.connect(self._on_support_painted)
+            labels.events.data.connect(self._on_support_painted)
+        self._sources[labels.unique_id] = (labels, layer, known)
+        return keys
+
+    def _support(self, image: Image, labels: Any, plane: int) -> Support:
+        pixels = np.array(np.asarray(labels.data[image.label_key(plane)]))
+        sparse = SparsePlanes(
+            image.label_shape, len(image.leading_shape), {plane: pixels}
+        )
+        where = f", plane {plane}" if image.n_planes > 1 else ""
+        return Support(
+            image.array,
+            sparse,
+            classes=class_names(labels),
+            scale=image.scale,
+            axes=image.axes,
+            channels=image.channels or None,
+            name=f"{image.name}{where}",
+            planes=(plane,),
+        )
+
+    def _on_support_painted(self, event: Any) -> None:
+        self._dirty.add(event.source.unique_id)
+        self._painted.start()
+
+    def flush(self) -> None:
+        """Read painting now that waits to be read."""
+        if self._painted.isActive():
+            self._painted.stop()
+            self._read_painting()
+
+    def _read_painting(self) -> None:
+        """Bring rows in step with the painting on their layers."""
+        for source in [self._sources[u] for u in self._dirty if u in self._sources]:
+            self._read_support(*source)
+        self._dirty.clear()
+        if self._corrected:
+            planes, self._corrected = sorted(self._corrected), set()
+            result = self._result
+            if result is not None and self.session.prediction is not None:
+                self.session.accept(planes, labels=result.data)
+
+    def _read_support(self, labels: Any, layer: Any, known: dict[int, int]) -> None:
+        try:
+            image = open_layer(layer)
+            rows = {row.key for row in self.session.state.supports}
+            painted = painted_planes(image, labels)
+            changed: dict[int, Support | None] = {}
+            for plane, key in list(known.items()):
+                if key not in rows:
+                    del known[plane]
+                else:
+                    support = self._support(image, labels, plane)
+                    changed[key] = support if plane in painted else None
+            added = [p for p in painted if p not in known][:MAX_ROWS]
+            supports = [self._support(image, labels, p) for p in added]
+            keys = self.session.edit_supports(changed, supports)
+            known.update(zip(added, keys, strict=True))
+            for plane in [p for p, k in known.items() if changed.get(k, 0) is None]:
+                del known[plane]
+        except FewShotError as error:
+            self.session.failed.emit(error)
+
+    # -- query and result ------------------------------------------------------------
+
+    def set_query(
+        self,
+        layer: Any,
+        *,
+        planes: list[int] | None = None,
+        level: int = 0,
+        channels: Any = None,
+    ) -> Image:
+        """Make a layer the query."""
+        image = open_layer(layer, level=level, channels=channels)
+        if self.query_layer is not layer:
+            self._result = self._find_result(layer)
+        self.query_layer = layer
+        current = self.session.state.query
+        if current is not None and current.array is image.array:
+            same = (current.channels, current.axes) == (image.channels, image.axes)
+            image = current if same else image
+        self.session.set_query(image, planes=planes)
+        return image
+
+    def plane_shown(self) -> int:
+        """Return the plane of the query that the viewer shows."""
+        image = self.session.state.query
+        if image is None or self.query_layer is None:
+            return 0
+        return current_plane(self.viewer, self.query_layer, image)
+
+    @property
+    def result_layer(self) -> Any:
+        """The result layer of the query; None before a run."""
+        return self._result
+
+    def start(self, planes: list[int] | None = None) -> None:
+        """Segment the query in the background; planes appear as they are ready."""
+        self.flush()
+        self.session.segment(wait=False, planes=planes)
+        self._run_layer = self.query_layer
+        self._run_image = self.session.state.query
+
+    def _find_result(self, layer: Any) -> Any:
+        for found in self.viewer.layers:
+            mark = found.metadata.get(KEY, {})
+            if mark.get("role") == "result" and mark.get("query") == layer.unique_id:
+                return found
+        return None
+
+    def _ensure_result(self, labels: Any) -> Any:
+        """Return the result layer with these labels; made anew if it was deleted."""
+        layer = self._run_layer or self.query_layer
+        if layer is None:
+            return None
+        if self._result is None:
+            self._result = self.viewer.add_labels(
+                labels,
+                name=f"{layer.name} - fewshot",
+                metadata={KEY: {"role": "result", "query": layer.unique_id}},
+                colormap=colormap(self.session.state.classes),
+                opacity=0.6,
+            )
+            factor = self._level_factor(layer, labels)
+            for name, value in placement(layer).items():
+                setattr(self._result, name, value)
+            self._result.scale = np.asarray(layer.scale) * factor
+            self._result.events.paint.connect(self._on_result_painted)
+        elif self._result.data is not labels:
+            self._is_writing = True
+            self._result.data = labels
+            self._is_writing = False
+        return self._result
+
+    def _level_factor(self, layer: Any, labels: Any) -> Any:
+        """Return how much coarser the labels are than the layer's full resolution."""
+        full = layer.data[0].shape if layer.multiscale else layer.data.shape
+        full = full[: labels.ndim] if layer.rgb else full
+        if len(full) != labels.ndim:
+            return 1.0
+        return np.round(np.asarray(full) / np.asarray(labels.shape))
+
+    def _on_plane(self, result: PlaneResult) -> None:
+        labels = self.session.partial_labels
+        if labels is not None and self._ensure_result(labels) is not None:
+            self._refresh.start() if not self._refresh.isActive() else None
+
+    def _refresh_result(self) -> None:
+        if self._result is not None:
+            self._result.refresh()
+
+    def _on_state(self, state: SessionState) -> None:
+        prediction = state.prediction
+        if state.running or self.query_layer is None:
+            return
+        if prediction is None:
+            if self._result is not None and state.query is not None:
+                self._ensure_result(np.zeros(state.query.label_shape, np.int32))
+            return
+        layer = self._ensure_result(prediction.labels)
+        if layer is None:
+            return
+        layer.colormap = colormap(state.classes)
+        layer.features = class_features(state.classes, prediction)
+        layer.metadata[KEY] = {
+            **layer.metadata.get(KEY, {}),
+            "provenance": prediction.provenance,
+            "classes": dict(state.classes.names),
+            "session": str(state.project),
+        }
+        self._refresh_result()
+
+    def _on_result_painted(self, event: Any = None) -> None:
+        """Treat a brush stroke on a result as a correction of the plane shown."""
+        if not self._is_writing and not self.session.is_running:
+            self._corrected.add(self.plane_shown())
+            self._painted.start()
+
+    def _on_removed(self, event: Any) -> None:
+        gone = event.value
+        if self._result is not None and gone.unique_id == self._result.unique_id:
+            self._result = None
+        if (
+            self.query_layer is not None
+            and gone.unique_id == self.query_layer.unique_id
+        ):
+            self.query_layer = None
+        self._sources.pop(gone.unique_id, None)
+
+    def _timer(self, milliseconds: int, call: Any, *, single: bool) -> QTimer:
+        timer = QTimer(self)
+        timer.setInterval(milliseconds)
+        timer.setSingleShot(single)
+        timer.timeout.connect(call)
+        return timer
+
+
+def class_names(labels: Any) -> dict[int, str] | None:
+    """Return class names from the features of a labels layer, if it has any."""
+    features = getattr(labels, "features", None)
+    if features is None or not {"index", "class"} <= set(features.columns):
+        return None
+    pairs = zip(features["index"], features["class"], strict=True)
+    return {int(v): str(n) for v, n in pairs if int(v) > 0} or None

@@ -1,0 +1,190 @@
+"""Make and find layers; what makes a result lie exactly over its image.
+
+A layer is known by ``metadata["napari-fewshot"]``, never by its name: users rename.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image as ImageLayer
+from napari.layers import Labels as LabelsLayer
+
+from napari_fewshot.data import ClassTable, Image, layer_options
+from napari_fewshot.io import open_image
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+    from napari_fewshot.data import Prediction
+
+KEY = "napari-fewshot"
+TRANSFORMS = ("scale", "translate", "rotate", "shear")
+
+
+def image_layers(viewer: ViewerModel) -> list[Any]:
+    """Return the image layers of a viewer, top first."""
+    return [x for x in reversed(viewer.layers) if isinstance(x, ImageLayer)]
+
+
+def labels_layers(viewer: ViewerModel, *, with_results: bool = False) -> list[Any]:
+    """Return the labels layers, top first; results of ours only if wanted."""
+    found = [x for x in reversed(viewer.layers) if isinstance(x, LabelsLayer)]
+    return found if with_results else [x for x in found if role(x) != "result"]
+
+
+def role(layer: Layer) -> str | None:
+    """Return what a layer is to us: ``"result"`` or ``"support"``."""
+    mark = layer.metadata.get(KEY)
+    return mark.get("role") if isinstance(mark, dict) else None
+
+
+def open_layer(layer: Any, *, level: int = 0, channels: Any = None) -> Image:
+    """Return the image of a layer.
+
+    Parameters
+    ----------
+    layer : napari Image layer
+        Of any kind; multiscale layers give the chosen level.
+    level : int
+        0 is the highest resolution.
+    channels : sequence of int, optional
+        Channels to use.
+
+    Raises
+    ------
+    DataError
+        If its axes are not clear or its pixels can't be used.
+    """
+    if not layer.multiscale or level == 0:
+        return open_image(layer, channels=channels)
+    options = layer_options(layer)
+    array = layer.data[level]
+    return open_image(
+        array,
+        axes=options["axes"],
+        scale=options["scale"],
+        channels=channels,
+        name=options["name"],
+    )
+
+
+def matches(image: Image, labels: Any) -> bool:
+    """Whether a labels layer fits an image plane by plane."""
+    if labels.multiscale:
+        return False
+    return tuple(labels.data.shape) == image.label_shape
+
+
+def matching_labels(viewer: ViewerModel, image: Image) -> list[Any]:
+    """Return the labels layers that fit an image and hold some paint."""
+    return [
+        layer
+        for layer in labels_layers(viewer)
+        if matches(image, layer) and painted_planes(image, layer)
+    ]
+
+
+def painted_planes(image: Image, labels: Any) -> list[int]:
+    """Return the planes of a labels layer that hold some paint."""
+    data = labels.data
+    return [
+        plane
+        for plane in range(image.n_planes)
+        if np.asarray(data[image.label_key(plane)]).any()
+    ]
+
+
+def current_plane(viewer: ViewerModel, layer: Any, image: Image) -> int:
+    """Return the plane of an image that the viewer shows."""
+    n_leading = len(image.leading_shape)
+    if not n_leading:
+        return 0
+    point = layer.world_to_data(viewer.dims.point[-layer.ndim :])
+    where = [i for i, a in enumerate(image.label_axes) if a in "tz"]
+    index = [
+        int(np.clip(round(point[i]), 0, n - 1))
+        for i, n in zip(where, image.leading_shape, strict=True)
+    ]
+    return int(np.ravel_multi_index(index, image.leading_shape))
+
+
+def show_plane(viewer: ViewerModel, layer: Any, image: Image, plane: int) -> None:
+    """Move the sliders of a viewer to a plane of an image."""
+    index = iter(image.plane_index(plane))
+    data = [next(index) if a in "tz" else 0 for a in image.label_axes]
+    world = layer.data_to_world(data)
+    first = viewer.dims.ndim - layer.ndim
+    for axis, letter in enumerate(image.label_axes):
+        if letter in "tz":
+            viewer.dims.set_point(first + axis, world[axis])
+
+
+def placement(layer: Any) -> dict[str, Any]:
+    """Return the arguments that place a labels layer exactly over an image layer."""
+    found = {name: np.array(getattr(layer, name)) for name in TRANSFORMS}
+    found["affine"] = np.array(layer.affine.affine_matrix)
+    found["units"] = layer.units
+    found["axis_labels"] = layer.axis_labels
+    return found
+
+
+def colormap(classes: ClassTable) -> Any:
+    """Return the colours of the class table for a labels layer."""
+    from napari.utils import DirectLabelColormap
+
+    colours: dict[int | None, Any] = {None: "transparent", 0: "transparent"}
+    for value, colour in classes.colours.items():
+        colours[value] = colour
+    return DirectLabelColormap(color_dict=colours)
+
+
+def class_features(classes: ClassTable, prediction: Prediction | None) -> Any:
+    """Return a table of class, expected Dice and area, a row per label value."""
+    import pandas as pd
+
+    values = [0, *classes.names]
+    scores = prediction.scores if prediction is not None else {}
+    areas = _areas(prediction, values)
+    return pd.DataFrame(
+        {
+            "index": values,
+            "class": ["background", *classes.names.values()],
+            "score": [scores.get(v, np.nan) for v in values],
+            "area": areas,
+        }
+    )
+
+
+def _areas(prediction: Prediction | None, values: list[int]) -> list[int]:
+    if prediction is None:
+        return [0 for _ in values]
+    counts = np.zeros(max(values) + 1, np.int64)
+    labels = prediction.labels
+    planes = [labels] if labels.ndim == 2 else (labels[i] for i in range(len(labels)))
+    for plane in planes:
+        flat = np.asarray(plane).ravel()
+        counts += np.bincount(flat, minlength=len(counts))[: len(counts)]
+    return [int(counts[v]) for v in values]
+
+
+def add_painting_layer(viewer: ViewerModel, layer: Any, image: Image) -> Any:
+    """Add an empty labels layer over an image, brush in hand.
+
+    Returns
+    -------
+    napari Labels layer
+    """
+    data = np.zeros(image.label_shape, np.uint8)
+    painted = viewer.add_labels(
+        data, name=f"{layer.name} labels", metadata={KEY: {"role": "support"}}
+    )
+    for name, value in placement(layer).items():
+        setattr(painted, name, value)
+    painted.brush_size = max(2, round(min(image.plane_shape) / 40))
+    painted.selected_label = 1
+    painted.mode = "paint"
+    viewer.layers.selection.active = painted
+    return painted
