@@ -30,6 +30,8 @@ WINDOW_PERCENTILES = (0.5, 99.5)
 N_WINDOW_PLANES = 8
 MAX_WINDOW_PIXELS = 1_000_000
 MIN_SIDE = 4
+# An image of a series is stretched to at most this many times the series' contrast.
+MIN_WINDOW_SHARE = 0.1
 _DTYPE_HELP = {
     "b": "true/false values, not intensities; convert it with image.astype('uint8') "
     "or use it as a mask",
@@ -189,9 +191,32 @@ class Image:
                 f"The image {self.name!r} holds NaN or infinite pixels{where}; replace "
                 "them first, for example with numpy.nan_to_num(image)."
             )
-        return apply_window(
-            pixels if pixels.ndim == 3 else pixels[..., None], self.window
-        )
+        pixels = pixels if pixels.ndim == 3 else pixels[..., None]
+        return apply_window(pixels, self.window_of(plane, pixels))
+
+    def window_of(
+        self, plane: int, pixels: AnyArray | None = None
+    ) -> tuple[float, float]:
+        """Return the intensity window of a plane.
+
+        Planes of a z stack share the window of the stack, so that depth keeps its
+        meaning; images of a series (t axis) each have their own, so that a dim one is
+        seen, but never so narrow that the noise of an empty one fills it.
+
+        Parameters
+        ----------
+        plane : int
+            Flat plane number.
+        pixels : array, optional
+            The plane, if it was read already.
+        """
+        if self.n_planes == 1 or "z" in self.axes:
+            return self.window
+        if pixels is None:
+            pixels = self.raw_plane(plane)
+        low, high = intensity_window([_thin(pixels, MAX_WINDOW_PIXELS)])
+        least = MIN_WINDOW_SHARE * (self.window[1] - self.window[0])
+        return low, max(high, low + least)
 
     @cached_property
     def window(self) -> tuple[float, float]:

@@ -60,7 +60,7 @@ def collect_samples(
             )
             digest = hashlib.blake2b(labels.tobytes(), digest_size=16)
             digest.update(source.plane_digest(plane).encode())
-            digest.update(repr(source.window).encode())
+            digest.update(repr(source.window_of(plane)).encode())
             digests.append(digest.hexdigest())
     return samples, digests
 

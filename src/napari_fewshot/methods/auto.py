@@ -27,14 +27,14 @@ from napari_fewshot.methods._validation import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from napari_fewshot._types import FloatArray
+    from napari_fewshot._types import BoolArray, FloatArray
     from napari_fewshot.data import Hooks, Plane, Sample
     from napari_fewshot.methods._base import FittedMethod
     from napari_fewshot.models import Encoder
 
 CANDIDATES = ("pixel", "template", "prototype")
 # A candidate that is worse than the best by more than this (Dice) does not take part.
-MAX_GAP = 0.25
+MAX_GAP = 0.2
 # How sharply better candidates outweigh worse ones in the mean of log-odds.
 SHARPNESS = 8.0
 # Scores on copies of a single support say little: weights stay nearly equal.
@@ -237,14 +237,15 @@ def _log_odds(probability: FloatArray) -> FloatArray:
 
 
 def _score(
-    odds: Sequence[FloatArray], truth: Sequence[FloatArray], shift: float
+    odds: Sequence[FloatArray], truth: Sequence[BoolArray], shift: float
 ) -> float:
-    return float(
-        np.mean([dice(o + shift >= 0, t) for o, t in zip(odds, truth, strict=True)])
-    )
+    """Mean Dice; images without the class count only if it was found in them."""
+    pairs = [(o + shift >= 0, t) for o, t in zip(odds, truth, strict=True)]
+    found = [dice(m, t) for m, t in pairs if m.any() or t.any()]
+    return float(np.mean(found)) if found else 1.0
 
 
-def _held_back_shift(odds: Sequence[FloatArray], truth: Sequence[FloatArray]) -> float:
+def _held_back_shift(odds: Sequence[FloatArray], truth: Sequence[BoolArray]) -> float:
     """Best mean shift over the samples, moved towards zero by lack of evidence."""
     curve = np.array([_score(odds, truth, float(s)) for s in SHIFTS])
     # Neighbouring shifts are averaged: a lone peak is an accident of few samples.

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from napari_fewshot.models import Encoder
 
 PIXELS_PER_CLASS = 4000
+# Features see several pixels around: small planes are enlarged to this longest side.
+MIN_SIDE = 192
 MAX_PIXELS = 120_000
 FOLD_SHARE = 0.5
 FOLD_TREES = 30
@@ -241,7 +243,7 @@ METHOD = PixelMethod()
 def _prepare(
     samples: Sequence[Sample], classes: Sequence[int], params: PixelParams, hooks: Hooks
 ) -> tuple[_Training, float, bool]:
-    factor = min(fit_factor(s.labels.shape, params.max_side) for s in samples)
+    factor = min(fit_factor(s.labels.shape, params.max_side, MIN_SIDE) for s in samples)
     use_depth = all(s.position is not None for s in samples)
     features, positions, labels = [], [], []
     for sample in samples:

@@ -8,7 +8,7 @@ on the edges of the image by a random walker.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -46,7 +46,8 @@ MAX_OBJECTS = 8
 # Only the best matching supports are bent; they vote by how well they match.
 MAX_VOTERS = 5
 VOTE_SHARPNESS = 10.0
-DEPTH_REACH = 0.2
+# Supports further away along z than the second nearest hardly vote (share of depth).
+MIN_DEPTH_REACH = 0.05
 MIN_LEVEL = 0.15
 # Below this correlation a match is chance.
 MIN_SCORE = 0.2
@@ -89,6 +90,7 @@ class TemplateFitted:
     pieces: dict[int, list[_Piece]]
     floors: dict[int, float]
     params: TemplateParams
+    depths: list[tuple[float, frozenset[int]]] = field(default_factory=list)
     choice: str = ""
 
     def predict(self, plane: Plane, hooks: Hooks) -> dict[int, FloatArray]:
@@ -99,6 +101,8 @@ class TemplateFitted:
         for value, pieces in self.pieces.items():
             hooks.check()
             soft = self._vote(image, pieces, self.floors[value], plane.position, hooks)
+            presence = self._presence(value, plane.position)
+            soft = soft if presence >= 0.5 else soft * presence
             maps[value] = resize_image(soft, shape)
         return maps
 
@@ -118,7 +122,9 @@ class TemplateFitted:
         for piece in pieces:
             hooks.check()
             matches.append(find_piece(image, piece.crop, piece.origin, reach))
-        weights = [_weight(m, p, depth) for m, p in zip(matches, pieces, strict=True)]
+        reach = self._depth_reach(depth)
+        pairs = zip(matches, pieces, strict=True)
+        weights = [_weight(m, p, depth, reach) for m, p in pairs]
         best = np.argsort(weights)[::-1][:MAX_VOTERS]
         for i in best:
             hooks.check()
@@ -129,6 +135,24 @@ class TemplateFitted:
         score = max(matches[i].score for i in best)
         # A match no better than chance keeps its shape but stays under one half.
         return vote if score >= floor else vote * (0.5 * max(score, 0.0) / floor)
+
+    def _presence(self, value: int, depth: float | None) -> float:
+        """Say from the nearest supports above and below whether a class is there."""
+        if depth is None or not self.depths:
+            return 1.0
+        above = [d for d in self.depths if d[0] >= depth]
+        below = [d for d in self.depths if d[0] < depth]
+        near = [min(above, key=_depth_of)] if above else []
+        near += [max(below, key=_depth_of)] if below else []
+        shares = [1 / (abs(d - depth) + 1e-6) for d, _ in near]
+        holds = [float(value in values) for _, values in near]
+        return float(np.average(holds, weights=shares))
+
+    def _depth_reach(self, depth: float | None) -> float:
+        if depth is None or len(self.depths) < 2:
+            return 1.0
+        distances = sorted(abs(d - depth) for d, _ in self.depths)
+        return max(MIN_DEPTH_REACH, distances[1])
 
     def _move(self, image: FloatArray, piece: _Piece, match: Match) -> FloatArray:
         side = FLOW_SIDE if self.params.bend else 0
@@ -175,7 +199,13 @@ class TemplateMethod:
                     pieces[value].append(piece)
         crowds = {v for v, p in pieces.items() if p and _is_crowd(p)}
         kept = {v: [] if v in crowds else p for v, p in pieces.items()}
-        fitted = TemplateFitted(kept, dict.fromkeys(classes, MIN_SCORE), params)
+        depths = [
+            (s.position, frozenset(np.unique(s.labels).tolist()))
+            for s in samples
+            if s.position is not None
+        ]
+        floors = dict.fromkeys(classes, MIN_SCORE)
+        fitted = TemplateFitted(kept, floors, params, depths)
         negatives = [s for s in samples if not np.isin(s.labels, classes).any()]
         if negatives:
             fitted.floors = _floors(fitted, negatives, hooks)
@@ -243,10 +273,14 @@ def _is_crowd(pieces: list[_Piece]) -> bool:
     return float(np.median([ndimage.label(p.mask)[1] for p in pieces])) > MAX_OBJECTS
 
 
-def _weight(match: Match, piece: _Piece, depth: float | None) -> float:
+def _depth_of(sample: tuple[float, frozenset[int]]) -> float:
+    return sample[0]
+
+
+def _weight(match: Match, piece: _Piece, depth: float | None, reach: float) -> float:
     weight = float(np.exp(VOTE_SHARPNESS * match.score))
     if depth is not None and piece.depth is not None:
-        weight *= float(np.exp(-(((depth - piece.depth) / DEPTH_REACH) ** 2) / 2))
+        weight *= float(np.exp(-(((depth - piece.depth) / reach) ** 2) / 2))
     return max(weight, 1e-9)
 
 

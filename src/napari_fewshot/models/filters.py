@@ -48,7 +48,7 @@ class FilterEncoder:
         """
         plane = _as_plane(np.asarray(image))
         shape = (plane.shape[0], plane.shape[1])
-        small = scaled_shape(shape, fit_factor(shape, WORKING_SIDE))
+        small = scaled_shape(shape, fit_factor(shape, WORKING_SIDE, WORKING_SIDE))
         features = pixel_features(resize_image(plane, small), SIGMAS)
         centre, size = _statistics(features.shape[-1])
         whitened = (features - centre) / size

@@ -10,9 +10,22 @@ if TYPE_CHECKING:
     from napari_fewshot._types import FloatArray, LabelArray
 
 
-def fit_factor(shape: tuple[int, int], max_side: int) -> float:
-    """Return the factor (at most 1) that brings the longest side to ``max_side``."""
-    return min(1.0, max_side / max(shape))
+def fit_factor(shape: tuple[int, ...], max_side: int, min_side: int = 0) -> float:
+    """Return the factor that brings the longest side between two bounds.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows and columns.
+    max_side : int
+        Larger planes are shrunk to it.
+    min_side : int
+        Smaller planes are enlarged to it.
+    """
+    longest = max(shape[:2])
+    if longest > max_side:
+        return max_side / longest
+    return max(1.0, min_side / longest)
 
 
 def scaled_shape(shape: tuple[int, int], factor: float) -> tuple[int, int]:

@@ -83,8 +83,8 @@ def run_demo(sample_name: str, out: Path, *, is_headless: bool) -> dict[str, Any
     viewer.layers[1].visible = False
     # The truth of the sample was never shown to the method.
     result = _figures(sample, prediction)
-    worst = session.worst_first()
-    shown = sample.queries[0] if not worst else worst[-1][0]
+    # Show the query with the most to see.
+    shown = max(sample.queries, key=lambda i: int((sample.truth[i] > 0).sum()))
     dock.results_panel.go_to.emit(shown)
     _settle()
     _write(out, sample, prediction, result, viewer, shown)

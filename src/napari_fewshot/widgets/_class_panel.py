@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 if TYPE_CHECKING:
     from napari_fewshot.session import Session, SessionState
 
-COLUMNS = ("#", "name", "supports", "expected Dice")
+COLUMNS = ("#", "name", "supports", "score")
 LOW_SCORE = 0.6
 ROW_HEIGHT = 24
 MAX_ROWS_SHOWN = 4

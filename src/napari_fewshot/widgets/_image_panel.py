@@ -10,7 +10,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
-    QHBoxLayout,
+    QGridLayout,
     QLineEdit,
     QRadioButton,
     QWidget,
@@ -64,18 +64,19 @@ class ImagePanel(QWidget):  # type: ignore[misc]
         self.range = QLineEdit()
         self.range.setPlaceholderText("3-12, 20")
         self.range.setToolTip("Planes, counted from 0, for example 3-12, 20.")
-        self.range.setMaximumWidth(90)
         self.whole.setChecked(True)
         self._build()
         self.refresh()
 
     def _build(self) -> None:
         self._planes = QWidget()
-        row = QHBoxLayout(self._planes)
-        row.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.this_plane, self.whole, self.some, self.range):
-            row.addWidget(widget)
-        row.addStretch()
+        grid = QGridLayout(self._planes)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.addWidget(self.whole, 0, 0)
+        grid.addWidget(self.this_plane, 0, 1)
+        grid.addWidget(self.some, 1, 0)
+        grid.addWidget(self.range, 1, 1)
+        grid.setColumnStretch(1, 1)
         self._form = QFormLayout(self)
         self._form.setContentsMargins(0, 0, 0, 0)
         self._form.setFieldGrowthPolicy(

@@ -51,7 +51,7 @@ class ResultsPanel(QWidget):  # type: ignore[misc]
         self.empty = QLabel("Results appear here, worst first, after the first run.")
         self.empty.setWordWrap(True)
         self.table = QTableWidget(0, 3)
-        self.table.setHorizontalHeaderLabels(("plane", "expected Dice", ""))
+        self.table.setHorizontalHeaderLabels(("plane", "score", ""))
         self.table.verticalHeader().hide()
         self.table.verticalHeader().setDefaultSectionSize(ROW_HEIGHT)
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
@@ -61,7 +61,7 @@ class ResultsPanel(QWidget):  # type: ignore[misc]
             QHeaderView.ResizeMode.Stretch
         )
         self.table.horizontalHeader().setHighlightSections(False)
-        self.table.setToolTip("Click a row to go there.")
+        self.table.setToolTip("Click a row to go there. Score: the expected Dice.")
         self.table.setMinimumHeight(130)
         self.accept_button = _button("Accept", "Use the selected planes as supports.")
         self.reject_button = _button("Reject", "Clear the selected planes.")

@@ -71,9 +71,9 @@ class SupportPanel(QWidget):  # type: ignore[misc]
         )
         self.plane_button = _button("+ this plane", "Use the painted plane you see.")
         self.layers_button = _button(
-            "+ from layers", "Use every painted plane of the selected Labels layer."
+            "+ layers", "Use every painted plane of the selected Labels layer."
         )
-        self.files_button = _button("+ from files", "Choose image and mask files.")
+        self.files_button = _button("+ files", "Choose image and mask files.")
         self._build()
 
     def _build(self) -> None:

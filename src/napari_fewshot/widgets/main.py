@@ -19,7 +19,6 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_fewshot.errors import FewShotError
 from napari_fewshot.io import save_labels
@@ -38,6 +37,7 @@ from napari_fewshot.widgets._how_panel import HowPanel
 from napari_fewshot.widgets._image_panel import ImagePanel
 from napari_fewshot.widgets._results_panel import ResultsPanel
 from napari_fewshot.widgets._run_panel import RunPanel, say_seconds
+from napari_fewshot.widgets._section import Section
 from napari_fewshot.widgets._support_panel import SupportPanel
 
 if TYPE_CHECKING:
@@ -109,12 +109,7 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
             ("How", self.how_panel),
             ("Results", self.results_panel),
         ):
-            section = QCollapsible(title)
-            section.setDuration(0)
-            section.addWidget(panel)
-            section.layout().setContentsMargins(0, 0, 0, 0)
-            section.expand(animate=False)
-            column.addWidget(section)
+            column.addWidget(Section(title, panel))
         column.addStretch()
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
@@ -125,12 +120,13 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         layout.setContentsMargins(8, 8, 8, 8)
         layout.addWidget(scroll, 1)
         layout.addWidget(self.run_panel)
-        self.setMinimumWidth(WIDTH - 20)
+        # Never narrower than the panels: there is no horizontal scroll bar.
+        bar = scroll.verticalScrollBar().sizeHint().width()
+        scroll.setMinimumWidth(max(WIDTH - 40, inner.minimumSizeHint().width() + bar))
 
     def _header(self) -> QHBoxLayout:
         row = QHBoxLayout()
-        title = QLabel("Annotate a few. Get the rest.")
-        row.addWidget(title, 1)
+        row.addWidget(QLabel("Annotate a few. Get the rest."), 1)
         self.undo_button, self.redo_button = QToolButton(), QToolButton()
         for button, text, tip in (
             (self.undo_button, "Undo", "Take back the last edit of this dock."),
@@ -196,7 +192,6 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         for event in (events.inserted, events.removed, events.reordered):
             event.connect(self._later)
         self.viewer.layers.selection.events.changed.connect(self._later)
-        self.destroyed.connect(lambda: None)
 
     def _fill_in(self) -> None:
         """Open filled in: painted layers of the same shape become supports."""
