@@ -95,6 +95,12 @@ class Runner:
         if self._job is not None:
             self._job.cancel()
 
+    def abandon(self) -> None:
+        """Stop the current run and drop whatever still comes of it."""
+        self.cancel()
+        self._generation += 1
+        self._collector, self._job, self.progress = None, None, None
+
     def deliver(self, job: Job) -> None:
         """Deliver the outcome of a finished job now, unless that has happened."""
         if job is self._job:

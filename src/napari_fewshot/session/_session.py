@@ -6,6 +6,8 @@ and no napari here: views listen to the signals and call the verbs.
 
 from __future__ import annotations
 
+import atexit
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,9 +112,13 @@ class Session(Editor):
         )
         self._drafts: dict[str, LabelArray] = {}
         self._unsaved = False
+        self._is_closed = False
         folder = Path(project) if project is not None else None
         self._project = new_project() if autosave and folder is None else folder
         self._autosaver = Autosaver(self._save_failed) if autosave else None
+        if autosave:
+            # A program that ends by itself did not crash: nothing is offered next time.
+            atexit.register(_close_at_exit, weakref.ref(self))
 
     # -- looking ---------------------------------------------------------------------
 
@@ -346,8 +352,9 @@ class Session(Editor):
 
     def close(self) -> None:
         """Stop what runs, finish saving, and mark the session as closed."""
-        self.cancel()
-        if self._autosaver is not None:
+        self._runner.abandon()
+        if self._autosaver is not None and not self._is_closed:
+            self._is_closed = True
             self._autosaver.flush()
             self._autosaver.close()
             if self._project is not None and self._project.exists():
@@ -381,3 +388,9 @@ class Session(Editor):
             self.failed.emit(error)
 
         self._runner.dispatch(tell)
+
+
+def _close_at_exit(session: weakref.ref[Session]) -> None:
+    found = session()
+    if found is not None:
+        found.close()

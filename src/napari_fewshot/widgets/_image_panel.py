@@ -43,6 +43,7 @@ class ImagePanel(QWidget):  # type: ignore[misc]
         self._binding = binding
         self._layers: list[Any] = []
         self._image: Image | None = None
+        self.error: Exception | None = None
         self._is_filling = False
         self.layer = QComboBox()
         self.layer.setToolTip("The image to segment.")
@@ -169,10 +170,10 @@ class ImagePanel(QWidget):  # type: ignore[misc]
             channels = [int(c) for c in re.split(r"[,\s]+", text)] if text else None
             level = max(0, self.level.currentIndex()) if layer.multiscale else 0
             self._image = self._binding.set_query(layer, level=level, channels=channels)
-            self.failed.emit(None)
+            self.error = None
         except (FewShotError, ValueError) as error:
-            self._image = None
-            self.failed.emit(error)
+            self._image, self.error = None, error
+        self.failed.emit(self.error)
         self._show_rows()
         self.chosen.emit()
 

@@ -192,6 +192,8 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         for event in (events.inserted, events.removed, events.reordered):
             event.connect(self._later)
         self.viewer.layers.selection.events.changed.connect(self._later)
+        # Closing the viewer destroys the dock without asking it.
+        self.destroyed.connect(self._dispatcher_closer())
 
     def _fill_in(self) -> None:
         """Open filled in: painted layers of the same shape become supports."""
@@ -217,6 +219,8 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         else:
             if self.binding.query_layer is None:
                 self.image_panel.refresh()
+            if self.image_panel.error is not None:
+                raise self.image_panel.error
             self.binding.start(self.image_panel.planes())
 
     def _next_in_queue(self) -> None:
@@ -375,6 +379,15 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         """Stop what runs and close the session."""
         self.shut_down()
         super().closeEvent(event)
+
+    def _dispatcher_closer(self) -> Any:
+        dispatcher, session = self._dispatcher, self.session
+
+        def close(*_: Any) -> None:
+            dispatcher.close()
+            session.cancel()
+
+        return close
 
     def shut_down(self) -> None:
         """Let go of the viewer; called once, when the dock goes."""

@@ -1,0 +1,74 @@
+"""A real napari window, one worker process for all tests of this folder."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from qtpy.QtWidgets import QApplication
+
+from napari_fewshot.session._process import ProcessExecutor
+from napari_fewshot.widgets.main import FewShotWidget
+
+WAIT = 90
+FAST = {"trees": 10, "leave_one_out": False}
+
+
+@pytest.fixture(scope="session")
+def worker():
+    executor = ProcessExecutor()
+    yield executor
+    executor.close()
+
+
+@pytest.fixture
+def viewer(make_napari_viewer_proxy, monkeypatch):
+    # The fixture's strict checks are about leaks of Qt objects in napari itself.
+    return make_napari_viewer_proxy(show=False)
+
+
+def until(condition, what=""):
+    """Keep the event loop going until something holds."""
+    deadline = time.monotonic() + WAIT
+    while not condition():
+        QApplication.processEvents()
+        time.sleep(0.005)
+        assert time.monotonic() < deadline, f"waited too long: {what}"
+    QApplication.processEvents()
+
+
+@pytest.fixture
+def stack(blob_pair):
+    pairs = [blob_pair(seed) for seed in range(3, 7)]
+    images = np.stack([p[0] for p in pairs])
+    labels = np.zeros(images.shape, np.uint8)
+    labels[0] = pairs[0][1]
+    return images, labels, np.stack([p[1] for p in pairs])
+
+
+@pytest.fixture
+def make_dock(viewer, worker):
+    docks = []
+
+    def make():
+        dock = FewShotWidget(viewer, executor=worker)
+        viewer.window.add_dock_widget(dock, name="Segment")
+        dock.session.set_method("pixel", params=FAST)
+        docks.append(dock)
+        return dock
+
+    yield make
+    for dock in docks:
+        dock.session.cancel()
+        until(lambda dock=dock: not dock.session.is_running, "the last job")
+        dock.shut_down()
+
+
+@pytest.fixture
+def dock(viewer, stack, make_dock):
+    """A dock that opened on a stack with one painted plane."""
+    images, labels, _ = stack
+    viewer.add_image(images, name="cells", scale=(2, 0.5, 0.5), translate=(4, 1, 1))
+    viewer.add_labels(labels, name="masks", scale=(2, 0.5, 0.5), translate=(4, 1, 1))
+    return make_dock()
