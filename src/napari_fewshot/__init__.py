@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         WeightsError,
         WorkerError,
     )
-    from napari_fewshot.evaluate import evaluate
+    from napari_fewshot.evaluation import evaluate
     from napari_fewshot.models import load_model
     from napari_fewshot.session import Session, list_methods, list_models, segment
 
@@ -57,7 +57,7 @@ _HOMES = {
     "TextPrompt": "data",
     "WeightsError": "errors",
     "WorkerError": "errors",
-    "evaluate": "evaluate",
+    "evaluate": "evaluation",
     "list_methods": "session",
     "list_models": "session",
     "load_model": "models",

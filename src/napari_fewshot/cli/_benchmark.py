@@ -18,7 +18,7 @@ import numpy as np
 
 from napari_fewshot.data import Hooks, Image, Support, SupportSet
 from napari_fewshot.errors import DataError
-from napari_fewshot.evaluate import (
+from napari_fewshot.evaluation import (
     FLAGS,
     Pair,
     Row,

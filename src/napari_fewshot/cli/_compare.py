@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_fewshot.errors import DataError, FewShotError
-from napari_fewshot.evaluate import evaluate
+from napari_fewshot.evaluation import evaluate
 from napari_fewshot.io import SUFFIXES, open_labels, stem_of, suffix_of, write_text
 
 if TYPE_CHECKING:

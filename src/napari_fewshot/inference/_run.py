@@ -23,15 +23,17 @@ from napari_fewshot.inference._samples import collect_samples
 from napari_fewshot.methods import get_method, make_params, params_to_dict
 from napari_fewshot.models import load_model
 from napari_fewshot.ops import (
+    has_holes,
     probabilities_to_labels,
     soft_dice,
     split_instances,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from napari_fewshot._types import FloatArray
+    from napari_fewshot.data import Sample
     from napari_fewshot.inference._cache import FitCache
     from napari_fewshot.inference._request import OnPlane
     from napari_fewshot.methods import CommonParams, FittedMethod, Method, Reliability
@@ -119,6 +121,7 @@ class _Fit:
     names: dict[int, str]
     model: str | None
     digests: list[str]
+    fillable: dict[int, bool]
 
 
 @dataclass
@@ -205,7 +208,14 @@ def _fit(
             cache.put(key, known)
     else:
         seconds.update(fit=time.perf_counter() - start, assess=0.0)
-    return _Fit(*known, {v: names[v] for v in classes}, model, digests)
+    fillable = {v: not _has_holes(samples, v) for v in classes}
+    return _Fit(*known, {v: names[v] for v in classes}, model, digests, fillable)
+
+
+def _has_holes(samples: Sequence[Sample], value: int) -> bool:
+    """Whether holes belong to a class: most supports have them (meshes, rings)."""
+    masks = [s.labels == value for s in samples if (s.labels == value).any()]
+    return sum(has_holes(mask) for mask in masks) > len(masks) / 2
 
 
 def _segment_plane(
@@ -231,7 +241,7 @@ def _segment_plane(
         threshold=params.threshold,
         min_area=params.min_area,
         max_area=params.max_area,
-        fill_holes=params.fill_holes,
+        fill_holes=fit.fillable if params.fill_holes else False,
         largest_only=params.largest_only,
     )
     scores = {}

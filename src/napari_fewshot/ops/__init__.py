@@ -15,6 +15,7 @@ from napari_fewshot.ops.matching import (
 )
 from napari_fewshot.ops.postprocess import (
     clean_mask,
+    has_holes,
     probabilities_to_labels,
     soft_dice,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "cosine_maps",
     "find_piece",
     "fit_factor",
+    "has_holes",
     "mask_to_grid",
     "masked_average",
     "pixel_features",

@@ -19,7 +19,7 @@ def probabilities_to_labels(
     threshold: float = 0.5,
     min_area: Limit = 0.0,
     max_area: Limit = 0.0,
-    fill_holes: bool = True,
+    fill_holes: bool | Mapping[int, bool] = True,
     largest_only: bool = False,
 ) -> LabelArray:
     """Turn one probability map per class into labels.
@@ -37,8 +37,8 @@ def probabilities_to_labels(
     min_area, max_area : float or mapping of int to float
         Limits of the size of an object in pixels, for all classes or per class; 0 is no
         limit.
-    fill_holes : bool
-        Fill holes of objects.
+    fill_holes : bool or mapping of int to bool
+        Fill holes of objects, for all classes or per class.
     largest_only : bool
         Keep the largest object of each class.
 
@@ -60,7 +60,7 @@ def probabilities_to_labels(
             mask,
             min_area=_limit(min_area, value),
             max_area=_limit(max_area, value),
-            fill_holes=fill_holes,
+            fill_holes=_choice(fill_holes, value),
             largest_only=largest_only,
         )
         labels[mask & ~clean] = 0
@@ -133,6 +133,26 @@ def soft_dice(probability: FloatArray) -> float:
     if not mask.any():
         return float(1.0 - p.max(initial=0.0))
     return float(2.0 * p[mask].sum() / (p.sum() + mask.sum()))
+
+
+def has_holes(mask: BoolArray, share: float = 0.05) -> bool:
+    """Whether the holes of a mask cover more than a share of its area.
+
+    Parameters
+    ----------
+    mask : array (H, W)
+        One class.
+    share : float
+        Of the area of the mask.
+    """
+    from scipy import ndimage
+
+    area = int(mask.sum())
+    return int(ndimage.binary_fill_holes(mask).sum()) - area > share * area
+
+
+def _choice(choice: bool | Mapping[int, bool], value: int) -> bool:
+    return choice.get(value, True) if isinstance(choice, Mapping) else choice
 
 
 def _limit(limit: Limit, value: int) -> float:

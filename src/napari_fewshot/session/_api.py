@@ -94,7 +94,12 @@ def segment(
         checkpoint=None if checkpoint is None else os.fspath(checkpoint),
         device=device,
     )
-    chosen = get_executor(executor)
+    return _run_and_collect(request, executor, out)
+
+
+def _run_and_collect(request: SegmentRequest, executor: Any, out: Any) -> Prediction:
+    """Submit a request, wait for it, and write the labels if wanted."""
+    image, chosen = request.query, get_executor(executor)
     is_store = out is not None and suffix_of(out) == ".zarr"
     collector = Collector(image, out if is_store else None)
     job = chosen.submit(

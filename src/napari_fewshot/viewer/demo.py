@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from napari_fewshot.errors import FewShotError
-from napari_fewshot.evaluate import evaluate
+from napari_fewshot.evaluation import evaluate
 from napari_fewshot.io import atomic_write, save_labels, write_text
 from napari_fewshot.sample_data import NAMES, SampleData, load_sample
 

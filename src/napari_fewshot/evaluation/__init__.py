@@ -1,6 +1,6 @@
 """Metrics and benchmark protocols. Nothing here opens files or calls methods."""
 
-from napari_fewshot.evaluate._chaos import (
+from napari_fewshot.evaluation._chaos import (
     FLAGS,
     Volume,
     VolumeEpisode,
@@ -8,9 +8,9 @@ from napari_fewshot.evaluate._chaos import (
     score_volumes,
     volume_episodes,
 )
-from napari_fewshot.evaluate._evaluate import evaluate
-from napari_fewshot.evaluate._metrics import instance_metrics, surface_metrics
-from napari_fewshot.evaluate._protocol import (
+from napari_fewshot.evaluation._evaluate import evaluate
+from napari_fewshot.evaluation._metrics import instance_metrics, surface_metrics
+from napari_fewshot.evaluation._protocol import (
     Pair,
     Row,
     binary_dice,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_fewshot.errors import DataError
-from napari_fewshot.evaluate._metrics import (
+from napari_fewshot.evaluation._metrics import (
     as_labels,
     instance_metrics,
     overlap,
