@@ -33,6 +33,7 @@ EMPTY = (
     "Paint one object class on a plane with the Labels brush, then press "
     '"+ this plane".'
 )
+MAX_ROWS_SHOWN = 4
 MASK_FOLDERS = ("masks", "labels")
 
 
@@ -61,7 +62,6 @@ class SupportPanel(QWidget):  # type: ignore[misc]
         self.list.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.list.setTextElideMode(Qt.TextElideMode.ElideMiddle)
-        self.list.setMinimumHeight(150)
         self.list.setToolTip("Your annotated examples. Right-click for more.")
         self.empty = QLabel(EMPTY)
         self.empty.setWordWrap(True)
@@ -117,6 +117,8 @@ class SupportPanel(QWidget):  # type: ignore[misc]
                 item.setFont(font)
             self.list.addItem(item)
             item.setSelected(row.key in selected)
+        shown = min(max(1, len(state.supports)), MAX_ROWS_SHOWN)
+        self.list.setFixedHeight(shown * (THUMB.height() + 6) + 6)
 
     def selected_keys(self) -> list[int]:
         """Return the keys of the selected rows."""
