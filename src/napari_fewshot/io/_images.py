@@ -203,23 +203,61 @@ def _open_tiff(path: Path) -> _Opened:
                 )
         lazy = len(series.shape) > 2 and series.nbytes > 1 << 26
         if lazy:
-            return _Opened(_lazy_tiff(path), _known_axes(axes, series.shape), scale)
+            stack = _lazy_tiff(path, series.shape, series.pages[0].shape)
+            return _Opened(stack, _known_axes(axes, series.shape), scale)
         array = series.asarray()
     return _Opened(array, _known_axes(axes, array.shape), scale)
 
 
-def _lazy_tiff(path: Path) -> Any:
+def _lazy_tiff(path: Path, shape: tuple[int, ...], page: tuple[int, ...]) -> Any:
     """Map an uncompressed stack into memory, else read it page by page."""
     import tifffile
 
     try:
         return tifffile.memmap(path, mode="r")
     except ValueError:
-        import zarr
+        return _TiffPages(path, shape, len(shape) - len(page))
 
-        store = tifffile.imread(path, aszarr=True)
-        opened = zarr.open(store, mode="r")
-        return opened["0"] if isinstance(opened, zarr.Group) else opened
+
+class _TiffPages:
+    """A compressed TIFF stack; every plane is read when asked for, no file stays open.
+
+    Parameters
+    ----------
+    path : Path
+        Of the file.
+    shape : tuple of int
+        Of the whole stack.
+    n_leading : int
+        Axes that are spread over pages.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], n_leading: int) -> None:
+        import tifffile
+
+        self._path = path
+        self._leading = shape[:n_leading]
+        self.shape, self.ndim = shape, len(shape)
+        self.dtype = tifffile.imread(path, key=0).dtype
+
+    def __getitem__(self, key: Any) -> Any:
+        import tifffile
+
+        key = key if isinstance(key, tuple) else (key,)
+        count = len(self._leading)
+        if len(key) < count or any(isinstance(k, slice) for k in key[:count]):
+            return np.asarray(self)[key]
+        page = int(
+            np.ravel_multi_index(tuple(int(k) for k in key[:count]), self._leading)
+        )
+        return tifffile.imread(self._path, key=page)[key[count:]]
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        import tifffile
+
+        return (
+            tifffile.imread(self._path).reshape(self.shape).astype(dtype or self.dtype)
+        )
 
 
 def _known_axes(axes: str, shape: tuple[int, ...]) -> str | None:
