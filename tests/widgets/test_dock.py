@@ -301,6 +301,17 @@ def test_muting_and_removing(dock):
     assert len(dock.session.state.supports) == 1
 
 
+def test_a_plane_with_nothing_on_it(dock):
+    dock.results_panel.go_to.emit(2)
+    dock.support_panel.nothing_here.emit()
+    row = dock.session.state.supports[-1]
+    assert row.is_negative
+    assert row.support.used_planes == (2,)
+    assert "nothing here" in dock.support_panel.list.item(1).text()
+    run(dock)
+    assert dock.session.prediction is not None
+
+
 def test_files_and_folders(make_dock, viewer, blob_pair, tmp_path):
     import tifffile
 

@@ -133,6 +133,34 @@ class Binding(QObject):  # type: ignore[misc]
         self._sources[labels.unique_id] = (labels, layer, known)
         return keys
 
+    def add_negative(self) -> int:
+        """Add the plane that is shown as a support that holds nothing.
+
+        Returns
+        -------
+        int
+            Key of the new row.
+
+        Raises
+        ------
+        SupportError
+            If no image is chosen.
+        """
+        image = self.session.state.query
+        if image is None:
+            raise SupportError("Choose an image first.")
+        plane = self.plane_shown()
+        where = f", plane {plane}" if image.n_planes > 1 else ""
+        return self.session.add_support(
+            image.array,
+            negative=True,
+            scale=image.scale,
+            axes=image.axes,
+            channels=image.channels or None,
+            name=f"{image.name}{where}",
+            planes=(plane,),
+        )
+
     def _support(self, image: Image, labels: Any, plane: int) -> Support:
         pixels = np.array(np.asarray(labels.data[image.label_key(plane)]))
         sparse = SparsePlanes(

@@ -48,6 +48,7 @@ class SupportPanel(QWidget):  # type: ignore[misc]
 
     from_layers = Signal()
     this_plane = Signal()
+    nothing_here = Signal()
     paint = Signal()
     activated = Signal(int)
     failed = Signal(object)
@@ -73,7 +74,9 @@ class SupportPanel(QWidget):  # type: ignore[misc]
         self.layers_button = _button(
             "+ layers", "Use every painted plane of the selected Labels layer."
         )
-        self.files_button = _button("+ files", "Choose image and mask files.")
+        self.files_button = _button(
+            "+ more", "Files, a folder, or a plane with nothing on it."
+        )
         self._build()
 
     def _build(self) -> None:
@@ -92,6 +95,7 @@ class SupportPanel(QWidget):  # type: ignore[misc]
         menu = QMenu(self)
         menu.addAction("Image and mask files...", self.ask_files)
         menu.addAction("Folder with images/ and masks/...", self.ask_folder)
+        menu.addAction("Nothing on this plane (negative)", self.nothing_here.emit)
         self.files_button.setMenu(menu)
         self.list.customContextMenuRequested.connect(self._on_menu)
         self.list.itemDoubleClicked.connect(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +45,6 @@ if TYPE_CHECKING:
     from napari_fewshot.data import Prediction
     from napari_fewshot.session import SessionState
 
-logger = logging.getLogger(__name__)
 REFRESH_MS = 50
 WIDTH = 360
 
@@ -176,6 +174,7 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         panel.paint.connect(lambda: self._guard(self.start_painting))
         panel.from_layers.connect(lambda: self._guard(self.add_from_layers))
         panel.this_plane.connect(lambda: self._guard(self.add_this_plane))
+        panel.nothing_here.connect(lambda: self._guard(self.binding.add_negative))
         panel.activated.connect(self._go_to_support)
         results = self.results_panel
         results.go_to.connect(self._go_to)
