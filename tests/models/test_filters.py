@@ -39,4 +39,10 @@ def test_tables():
     models, methods = nf.list_models(), nf.list_methods()
     assert models.columns[0] == methods.columns[0] == "name"
     assert {"task", "licence", "size", "needs_download", "trained_on"} <= set(models)
-    assert list(methods["name"]) == ["auto", "pixel", "template", "prototype"]
+    assert list(methods["name"]) == [
+        "auto",
+        "incontext",
+        "pixel",
+        "template",
+        "prototype",
+    ]

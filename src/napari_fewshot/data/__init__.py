@@ -12,7 +12,7 @@ from napari_fewshot.data._embedding import Embedding
 from napari_fewshot.data._hooks import Hooks, Progress
 from napari_fewshot.data._image import Image, apply_window, intensity_window
 from napari_fewshot.data._prediction import Prediction
-from napari_fewshot.data._prompts import PromptSet, TextPrompt
+from napari_fewshot.data._prompts import PlanePrompts, PromptSet, TextPrompt
 from napari_fewshot.data._sample import Plane, Sample
 from napari_fewshot.data._support import Support, SupportSet, layer_options
 
@@ -22,6 +22,7 @@ __all__ = [
     "Hooks",
     "Image",
     "Plane",
+    "PlanePrompts",
     "Prediction",
     "Progress",
     "PromptSet",

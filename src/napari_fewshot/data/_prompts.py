@@ -5,7 +5,7 @@ Coordinates are (row, column), with z first in stacks, in data pixels of the que
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from napari_fewshot.errors import PromptError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from napari_fewshot._types import FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +87,84 @@ class PromptSet:
         """Whether nothing at all was given."""
         arrays = (self.points, self.boxes, self.scribbles, self.mask)
         return all(a is None or not np.any(np.ones_like(a)) for a in arrays)
+
+    def planes(self, n_planes: int) -> tuple[int, ...]:
+        """Return the numbers of the planes of a query that have prompts.
+
+        Parameters
+        ----------
+        n_planes : int
+            Planes of the query; 1 for an image without z.
+        """
+        return tuple(
+            i for i in range(n_planes) if not self.on_plane(i, n_planes).is_empty
+        )
+
+    def on_plane(self, plane: int, n_planes: int) -> PlanePrompts:
+        """Return what is asked for on one plane.
+
+        Parameters
+        ----------
+        plane, n_planes : int
+            Number of the plane, and of all planes of the query. Coordinates without z
+            belong to an image with a single plane.
+        """
+        positive, negative = (
+            self._points_on(plane, n_planes, wanted) for wanted in (1, 0)
+        )
+        scribbles, mask = (
+            None if a is None else (a if a.ndim == 2 else a[plane])
+            for a in (self.scribbles, self.mask)
+        )
+        return PlanePrompts(
+            positive, negative, self._boxes_on(plane, n_planes), scribbles, mask
+        )
+
+    def _points_on(self, plane: int, n_planes: int, wanted: int) -> Any:
+        if self.points is None:
+            return np.zeros((0, 2))
+        points = self.points[self.point_labels == wanted]
+        if points.shape[1] == 3:
+            return points[np.rint(points[:, 0]) == plane][:, 1:]
+        return points if n_planes == 1 else points[:0]
+
+    def _boxes_on(self, plane: int, n_planes: int) -> Any:
+        if self.boxes is None:
+            return np.zeros((0, 4))
+        if self.boxes.shape[1] == 6:
+            inside = (self.boxes[:, 0] <= plane) & (plane < self.boxes[:, 3])
+            return self.boxes[inside][:, [1, 2, 4, 5]]
+        return self.boxes if n_planes == 1 else self.boxes[:0]
+
+
+@dataclass(frozen=True, eq=False)
+class PlanePrompts:
+    """Prompts for one class on one plane, (row, column) in its pixels.
+
+    Attributes
+    ----------
+    positive, negative : array (N, 2)
+        Clicks.
+    boxes : array (N, 4)
+        Row and column of the first corner, then of the last, exclusive.
+    scribbles : array (H, W), optional
+        1 positive, -1 negative, 0 none.
+    mask : array (H, W), optional
+        A first guess, bool.
+    """
+
+    positive: FloatArray = field(default_factory=lambda: np.zeros((0, 2), np.float32))
+    negative: FloatArray = field(default_factory=lambda: np.zeros((0, 2), np.float32))
+    boxes: FloatArray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    scribbles: Any = None
+    mask: Any = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing asks for anything here."""
+        counts = [len(a) for a in (self.positive, self.negative, self.boxes)]
+        drawn = [a is not None and bool(np.any(a)) for a in (self.scribbles, self.mask)]
+        return not any(counts) and not any(drawn)
 
 
 @dataclass(frozen=True)

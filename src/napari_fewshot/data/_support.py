@@ -270,7 +270,8 @@ class SupportSet(Sequence[Support]):
         """Raise a `SupportError` unless something can be learnt from this set."""
         if not len(self):
             raise SupportError(
-                "There is no support yet. Add an image with a mask of what to find."
+                "There is no support yet. Add an image with a mask of what to find, or "
+                "click on it (prompts)."
             )
         if not self.label_values:
             raise SupportError(

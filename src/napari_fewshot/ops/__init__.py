@@ -1,5 +1,6 @@
 """Pure functions: arrays in, arrays out."""
 
+from napari_fewshot.ops.clicks import interior_distance, next_click
 from napari_fewshot.ops.features import (
     context_features,
     pixel_features,
@@ -38,8 +39,10 @@ __all__ = [
     "find_piece",
     "fit_factor",
     "has_holes",
+    "interior_distance",
     "mask_to_grid",
     "masked_average",
+    "next_click",
     "pixel_features",
     "position_features",
     "probabilities_to_labels",

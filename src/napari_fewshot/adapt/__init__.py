@@ -1,0 +1,1 @@
+"""Training: synthetic tasks and the pre-training of the bundled network."""

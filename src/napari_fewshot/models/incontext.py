@@ -1,0 +1,368 @@
+"""`incontext/small`: the bundled network, ready to use.
+
+Images are floats (H, W, C) in [0, 1]. They are resized so that the longest side has the
+wanted working size, which may enlarge small images, and encoded once: supports, queries
+and clicks share the encodings.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from napari_fewshot.data import Embedding, apply_window, intensity_window
+from napari_fewshot.errors import ModelError, WeightsError
+from napari_fewshot.models._network import (
+    PROMPT_CHANNELS,
+    Context,
+    Features,
+    InContextNetwork,
+    Moments,
+    standardise,
+)
+from napari_fewshot.models._registry import INCONTEXT
+from napari_fewshot.models.prompt_image import prompt_image
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from napari_fewshot._types import AnyArray, BoolArray, FloatArray
+    from napari_fewshot.data import PlanePrompts, Sample
+
+WEIGHTS = Path(__file__).parent / "weights" / "incontext_small.safetensors"
+MULTIPLE = 16
+# Encodings that are kept: about 20 MB hold a support set of usual size.
+KEPT_BYTES = 192 * 2**20
+EMBEDDING_SIDE = 256
+# Beyond this many support positions attention reads a fair sample of them.
+MAX_KEYS = 12288
+
+
+class InContextModel:
+    """The network with its weights on a device.
+
+    Parameters
+    ----------
+    network : InContextNetwork
+        With weights.
+    device : str
+        Where to compute.
+    sha256 : str
+        Of the weights file.
+    """
+
+    spec = INCONTEXT
+
+    def __init__(self, network: InContextNetwork, device: str, sha256: str) -> None:
+        self.network = network.eval().to(device)
+        self.device = torch.device(device)
+        self.sha256 = sha256
+        self._kept: OrderedDict[tuple[str, int], Features] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel with the weights, without what was encoded."""
+        return {"network": self.network, "device": self.device, "sha256": self.sha256}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrive with nothing encoded yet."""
+        self.__dict__.update(state)
+        self._kept = OrderedDict()
+        self._lock = threading.Lock()
+
+    def encode(self, image: Any) -> Embedding:
+        """Return the stride-4 features of one plane, at longest side 256.
+
+        Parameters
+        ----------
+        image : array (H, W) or (H, W, C)
+            Floats in [0, 1]; other dtypes are windowed first.
+        """
+        plane = _as_plane(np.asarray(image))
+        array = self.features(plane, EMBEDDING_SIDE).maps[1][0].float().cpu().numpy()
+        return Embedding(array, (plane.shape[0], plane.shape[1]), self.spec.name)
+
+    @torch.no_grad()
+    def features(self, image: FloatArray, side: int) -> Features:
+        """Encode a plane (H, W, C), or return what is known of it.
+
+        Parameters
+        ----------
+        image : array (H, W, C)
+            Floats in [0, 1]; one channel is grey, of more than three the first count.
+        side : int
+            Longest side of the network's copy.
+        """
+        digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16)
+        key = f"{digest.hexdigest()}{image.shape}", side
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        pixels = three_channels(torch.from_numpy(np.ascontiguousarray(image)))
+        shape = working_shape((image.shape[0], image.shape[1]), side)
+        small = resample(pixels[None].to(self.device), shape)
+        found = self.network.encode(standardise(small))
+        with self._lock:
+            self._kept[key] = found
+            while sum(_size(f) for f in self._kept.values()) > KEPT_BYTES:
+                self._kept.popitem(last=False)
+        return found
+
+    @torch.no_grad()
+    def context(self, features: Sequence[Features], masks: Sequence[BoolArray]) -> Any:
+        """Join supports of any shapes into what they say about one class.
+
+        Parameters
+        ----------
+        features : sequence of Features
+            One encoded plane each.
+        masks : sequence of array (H, W) bool
+            In the planes' own size.
+
+        Returns
+        -------
+        Context
+        """
+        parts = []
+        for one, mask in zip(features, masks, strict=True):
+            shape = network_shape(one)
+            cover = torch.from_numpy(mask.astype(np.float32))[None, None]
+            small = resample(cover.to(self.device), shape).clamp(0, 1)
+            parts.append(self.network.context(one, small[0][None]))
+        return join_contexts(parts)
+
+    def contexts(
+        self,
+        samples: Sequence[Sample],
+        classes: Sequence[int],
+        side: int,
+        report: Callable[[int], None] = lambda number: None,
+    ) -> dict[int, Context]:
+        """Return what labelled planes say about each class.
+
+        One plane is encoded at a time, so that memory grows by its keys alone.
+
+        Parameters
+        ----------
+        samples : sequence of Sample
+            Planes with labels.
+        classes : sequence of int
+            Label values.
+        side : int
+            Longest side of the network's copies.
+        report : callable, optional
+            Called with the number of every sample before it is encoded.
+        """
+        parts: dict[int, list[Context]] = {value: [] for value in classes}
+        for number, sample in enumerate(samples):
+            report(number)
+            features = self.features(sample.image, side)
+            for value in classes:
+                parts[value].append(self.context([features], [sample.labels == value]))
+        return {value: join_contexts(found) for value, found in parts.items()}
+
+    @torch.no_grad()
+    def decode(
+        self,
+        features: Features,
+        context: Context | None,
+        shape: tuple[int, int],
+        prompts: PlanePrompts | None = None,
+        past: FloatArray | None = None,
+    ) -> FloatArray:
+        """Return mask logits of one plane.
+
+        Parameters
+        ----------
+        features : Features
+            The encoded query.
+        context : Context, optional
+            What the supports say; None without supports.
+        shape : (int, int)
+            Rows and columns of the plane; the logits get this shape.
+        prompts : PlanePrompts, optional
+            Clicks and alike, in pixels of the plane.
+        past : array (H, W), optional
+            Earlier logits, any size.
+
+        Returns
+        -------
+        array (H, W) float32
+        """
+        size = network_shape(features)
+        channels = torch.zeros((PROMPT_CHANNELS, *size))
+        if prompts is not None:
+            channels[:3] = torch.from_numpy(prompt_image(prompts, shape, size))
+        if past is not None:
+            before = torch.from_numpy(np.ascontiguousarray(past))[None, None]
+            channels[3] = torch.sigmoid(resample(before, size))[0, 0]
+            channels[4] = 1
+        given = channels[None, None].to(self.device)
+        logits, _ = self.network.decode(features, context, given)
+        found: FloatArray = resample(logits.float(), shape)[0, 0].cpu().numpy()
+        return found
+
+
+def load(checkpoint: Any, device: str, precision: str) -> InContextModel:
+    """Load the network.
+
+    Parameters
+    ----------
+    checkpoint : path, optional
+        Weights of your own for this architecture (safetensors); default the bundled
+        ones, which are checked against their known SHA-256.
+    device, precision : str
+        See `nf.load_model`.
+
+    Raises
+    ------
+    WeightsError
+        If the file is missing, damaged, altered, or of another architecture.
+    """
+    path = WEIGHTS if checkpoint is None else Path(checkpoint)
+    try:
+        stamp = path.stat().st_mtime_ns
+    except OSError:
+        stamp = 0
+    return _load(path, checkpoint is None, stamp, resolve_device(device))
+
+
+@functools.lru_cache(maxsize=2)
+def _load(path: Path, bundled: bool, stamp: int, device: str) -> InContextModel:
+    """Load once per file (until it changes) and device: encodings are kept with it."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load as parse
+
+    advice = (
+        "Install napari-fewshot again (pip install --force-reinstall --no-deps "
+        "napari-fewshot)."
+        if bundled
+        else "Choose another file, or leave checkpoint out for the bundled weights."
+    )
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(
+            f"The weights file {path.name} cannot be read ({error.strerror}). {advice}"
+        ) from error
+    digest = hashlib.sha256(data).hexdigest()
+    if bundled and digest != INCONTEXT.sha256:
+        raise WeightsError(
+            f"The weights file {path.name} is damaged or was altered: its SHA-256 is "
+            f"{digest[:12]}..., not {INCONTEXT.sha256[:12]}.... {advice}"
+        )
+    network = InContextNetwork()
+    try:
+        state = {k: v.float() for k, v in parse(data).items()}
+        network.load_state_dict(state)
+    except (SafetensorError, RuntimeError) as error:
+        raise WeightsError(
+            f"The file {path.name} does not hold weights of {INCONTEXT.name}. {advice}"
+        ) from error
+    return InContextModel(network, device, digest)
+
+
+def resolve_device(device: str) -> str:
+    """Return ``device``, or the best one present for ``"auto"``.
+
+    Raises
+    ------
+    ModelError
+        If the device is not there.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    present = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not present.get(device.split(":")[0], False):
+        names = ", ".join(n for n, there in present.items() if there)
+        raise ModelError(f"There is no device {device!r} here; present: {names}.")
+    return device
+
+
+def working_shape(shape: tuple[int, int], side: int) -> tuple[int, int]:
+    """Return the network's (rows, columns) for a plane: multiples of 16."""
+    factor = side / max(shape)
+    rows, columns = (
+        max(2 * MULTIPLE, round(n * factor / MULTIPLE) * MULTIPLE) for n in shape
+    )
+    return rows, columns
+
+
+def network_shape(features: Features) -> tuple[int, int]:
+    """Return rows and columns of the image that was encoded."""
+    rows, columns = features.maps[0].shape[-2:]
+    return 2 * int(rows), 2 * int(columns)
+
+
+def resample(x: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    """Resize (B, C, H, W), bilinear, averaging when it gets smaller."""
+    if tuple(x.shape[-2:]) == tuple(shape):
+        return x
+    return F.interpolate(
+        x, size=shape, mode="bilinear", align_corners=False, antialias=True
+    )
+
+
+def three_channels(image: torch.Tensor) -> torch.Tensor:
+    """(H, W, C) to (3, H, W): grey is repeated, two channels get their mean."""
+    x = image.permute(2, 0, 1).float()
+    if x.shape[0] == 1:
+        return x.expand(3, -1, -1)
+    if x.shape[0] == 2:
+        return torch.cat([x, x.mean(0, keepdim=True)])
+    return x[:3]
+
+
+def join_contexts(parts: Sequence[Context]) -> Context:
+    """Join the contexts of single supports; every support weighs the same."""
+    moments = []
+    for stride in range(len(parts[0].moments)):
+        found = [part.moments[stride] for part in parts]
+        # Larger planes have more positions, not more say.
+        scale = [1 / m.weight.sum().clamp_min(1e-6) for m in found]
+        pairs = list(zip(found, scale, strict=True))
+        moments.append(
+            Moments(
+                torch.stack([m.outer * s for m, s in pairs]).sum(0),
+                torch.stack([m.total * s for m, s in pairs]).sum(0),
+                torch.stack([m.weight * s for m, s in pairs]).sum(0),
+            )
+        )
+    keys, values = [], []
+    for level in range(len(parts[0].keys)):
+        key = torch.cat([p.keys[level] for p in parts], 2)
+        value = torch.cat([p.values[level] for p in parts], 2)
+        if key.shape[2] > MAX_KEYS:
+            kept = torch.linspace(0, key.shape[2] - 1, MAX_KEYS).long().to(key.device)
+            key, value = key[:, :, kept], value[:, :, kept]
+        keys.append(key)
+        values.append(value)
+    return Context(tuple(moments), tuple(keys), tuple(values))
+
+
+def _size(features: Features) -> int:
+    return sum(t.numel() * t.element_size() for part in features for t in part)
+
+
+def _as_plane(image: AnyArray) -> FloatArray:
+    if image.ndim == 2:
+        image = image[..., None]
+    pixels: FloatArray = image.astype(np.float32)
+    if image.dtype.kind == "f" and pixels.min() >= 0 and pixels.max() <= 1:
+        return pixels
+    return apply_window(pixels, intensity_window([pixels]))
