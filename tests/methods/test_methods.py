@@ -11,6 +11,7 @@ from scipy import ndimage
 from napari_fewshot.data import Hooks, Plane, Sample
 from napari_fewshot.errors import Cancelled, ModelError
 from napari_fewshot.methods import get_method, make_params, method_names
+from napari_fewshot.methods._fusion import choose_recipe
 from napari_fewshot.methods._validation import (
     HeldOut,
     altered_copies,
@@ -19,7 +20,6 @@ from napari_fewshot.methods._validation import (
     split_folds,
     summarise,
 )
-from napari_fewshot.methods.auto import choose_recipe
 from napari_fewshot.models import load_model
 
 SHAPE = (96, 112)

@@ -9,6 +9,7 @@ import numpy as np
 from napari_fewshot.errors import DataError, ModelError, PromptError, SupportError
 
 if TYPE_CHECKING:
+    from napari_fewshot._types import AnyArray
     from napari_fewshot.data import Image
     from napari_fewshot.inference._request import SegmentRequest
 
@@ -26,12 +27,10 @@ def check_request(request: SegmentRequest) -> None:
             "none. Annotate one or two images and give them as support instead."
         )
     if request.prompts:
-        raise PromptError(
-            "No installed method uses points, boxes or scribbles yet. Turn them into a "
-            "mask of one image and give it as support instead."
-        )
-    request.support.check()
-    _check_channels(request)
+        _check_prompts(request)
+    if len(request.support) or not request.prompts:
+        request.support.check()
+        _check_channels(request)
     _check_planes(request)
     for support in request.support:
         if all(is_constant(support.source, i) for i in support.used_planes):
@@ -45,6 +44,57 @@ def check_request(request: SegmentRequest) -> None:
         raise DataError(
             f"The image {query.name!r} is constant: every pixel has the same value. "
             "Choose another image or channel."
+        )
+
+
+def _check_prompts(request: SegmentRequest) -> None:
+    """Refuse prompts that are not on the image."""
+    query = request.query
+    shape = query.plane_shape
+    stack = (query.n_planes, *shape)
+    for value, prompts in request.prompts.items():
+        if value < 1:
+            raise PromptError(
+                f"Prompts are for class {value}; classes are whole numbers from 1."
+            )
+        for what, found in (("points", prompts.points), ("boxes", prompts.boxes)):
+            if found is not None:
+                _check_coordinates(value, what, found, stack)
+        for what in ("scribbles", "mask"):
+            drawn = getattr(prompts, what)
+            if drawn is not None and drawn.shape not in (shape, stack):
+                raise PromptError(
+                    f"The {what} of class {value} have shape {drawn.shape}, but the "
+                    f"image has {stack if query.n_planes > 1 else shape}. Draw them on "
+                    "a layer of the image's size."
+                )
+            if drawn is not None and drawn.ndim == 2 and query.n_planes > 1:
+                raise PromptError(
+                    f"The {what} of class {value} are one plane, but the image has "
+                    f"{query.n_planes}. Give an array of shape {stack}."
+                )
+
+
+def _check_coordinates(
+    value: int, what: str, found: AnyArray, stack: tuple[int, ...]
+) -> None:
+    width = found.shape[1] if what == "points" else found.shape[1] // 2
+    if width == 2 and stack[0] > 1:
+        raise PromptError(
+            f"The {what} of class {value} have no plane number, but the image has "
+            f"{stack[0]} planes. Give (plane, row, column)."
+        )
+    limits = np.array(stack[-width:], float)
+    low = found[:, :width]
+    high = low if what == "points" else found[:, width:]
+    # A click on the rim of the first or last pixel is on the image.
+    outside = (high < -0.5).any(1) | (low >= limits).any(1)
+    if outside.any():
+        place = tuple(round(float(v), 1) for v in found[outside][0])
+        raise PromptError(
+            f"One of the {what} of class {value} is outside the image: {place}, but "
+            f"the image has {tuple(int(n) for n in limits)} pixels. Coordinates are "
+            "(row, column) in pixels, not in micrometres."
         )
 
 

@@ -8,19 +8,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import time
 from dataclasses import dataclass, field
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_fewshot.data import Hooks, Plane, Progress
+from napari_fewshot.errors import PromptError, WeightsError
 from napari_fewshot.inference._checks import check_request, is_constant
+from napari_fewshot.inference._prompted import (
+    Prompting,
+    prepare_prompting,
+    prompted_planes,
+)
+from napari_fewshot.inference._provenance import provenance_of
 from napari_fewshot.inference._request import PlaneResult, SegmentRequest, Summary
 from napari_fewshot.inference._samples import collect_samples
-from napari_fewshot.methods import get_method, make_params, params_to_dict
+from napari_fewshot.methods import (
+    Reliability,
+    ReverseJudge,
+    get_method,
+    make_params,
+    network_of,
+    params_to_dict,
+)
 from napari_fewshot.models import load_model
 from napari_fewshot.ops import (
     has_holes,
@@ -36,11 +48,13 @@ if TYPE_CHECKING:
     from napari_fewshot.data import Sample
     from napari_fewshot.inference._cache import FitCache
     from napari_fewshot.inference._request import OnPlane
-    from napari_fewshot.methods import CommonParams, FittedMethod, Method, Reliability
+    from napari_fewshot.methods import CommonParams, FittedMethod, Method
+    from napari_fewshot.models import Encoder
 
+# Weight of what a mask teaches against the leave-one-out score of the supports.
+JUDGE_WEIGHT = 1.0
 # Learning counts as this share of the planes in the progress bar.
 FIT_SHARE = 0.25
-VERSIONED = ("napari-fewshot", "numpy", "scikit-image", "scikit-learn", "scipy")
 
 
 def run(
@@ -80,9 +94,7 @@ def run(
     params = make_params(method.spec.params, request.params)
     hooks.report("Checking the images")
     check_request(request)
-    planes = tuple(
-        range(request.query.n_planes) if request.planes is None else request.planes
-    )
+    planes = _wanted_planes(request)
     fit_steps = max(1, round(FIT_SHARE * len(planes)))
     total = fit_steps + len(planes)
     fit = _fit(
@@ -110,8 +122,26 @@ def run(
         present=tally.present,
         support_scores=fit.reliability.support_scores,
         choice=fit.fitted.choice,
-        provenance=_provenance(request, params, fit, tally, seconds),
+        provenance=provenance_of(
+            request, params, fit, tally.digest.hexdigest(), seconds
+        ),
     )
+
+
+def _wanted_planes(request: SegmentRequest) -> tuple[int, ...]:
+    """Planes to segment; without supports only those that have prompts."""
+    every = range(request.query.n_planes)
+    wanted = tuple(every if request.planes is None else request.planes)
+    if len(request.support):
+        return wanted
+    prompted = prompted_planes(request.prompts, request.query.n_planes)
+    found = tuple(p for p in wanted if p in prompted)
+    if not found:
+        raise PromptError(
+            "There are prompts on none of the chosen planes. Click on one of them, "
+            "choose others, or add a support."
+        )
+    return found
 
 
 @dataclass
@@ -119,9 +149,21 @@ class _Fit:
     fitted: FittedMethod
     reliability: Reliability
     names: dict[int, str]
-    model: str | None
+    model: Encoder | None
     digests: list[str]
     fillable: dict[int, bool]
+    prompting: Prompting | None = None
+    judge: ReverseJudge | None = None
+
+
+@dataclass
+class _Unfitted:
+    """What is known without supports: nothing."""
+
+    choice: str = "bundled network, prompts alone"
+
+    def predict(self, plane: Plane, hooks: Hooks) -> dict[int, FloatArray]:
+        return {}
 
 
 @dataclass
@@ -176,28 +218,36 @@ def _fit(
 ) -> _Fit:
     start = time.perf_counter()
     count = len(request.support)
+    asked = {v: str(v) for v in request.prompts}
+    if not count:
+        encoder = network_of(_encoder(request, method))
+        names = {v: dict(request.classes).get(v, n) for v, n in asked.items()}
+        prompting = prepare_prompting(
+            request.prompts, request.query.n_planes, (), (), encoder
+        )
+        seconds["fit"] = time.perf_counter() - start
+        fillable = dict.fromkeys(names, True)
+        return _Fit(_Unfitted(), Reliability(), names, encoder, [], fillable, prompting)
     stage = (
         "Learning from 1 support" if count == 1 else f"Learning from {count} supports"
     )
     hooks.report(stage)
     samples, digests = collect_samples(request.support, hooks)
     classes = request.support.label_values
-    names = {**request.support.class_names, **dict(request.classes)}
-    model = request.model if method.spec.uses_model else None
+    names = {**asked, **request.support.class_names, **dict(request.classes)}
+    encoder = _encoder(request, method)
+    model = encoder.spec.name if encoder is not None else None
     key = json.dumps(
         [
             digests,
             [s.group for s in samples],
             method.spec.name,
             model,
+            getattr(encoder, "sha256", None),
             params_to_dict(params),
         ]
     )
     known = cache.get(key) if cache is not None else None
-    encoder = None
-    if model is not None:
-        encoder = load_model(model, request.checkpoint, request.device)
-        model = encoder.spec.name
     if known is None:
         fitted = method.fit(samples, classes, params, encoder, hooks)
         seconds["fit"] = time.perf_counter() - start
@@ -208,8 +258,32 @@ def _fit(
             cache.put(key, known)
     else:
         seconds.update(fit=time.perf_counter() - start, assess=0.0)
-    fillable = {v: not _has_holes(samples, v) for v in classes}
-    return _Fit(*known, {v: names[v] for v in classes}, model, digests, fillable)
+    fillable = {v: not _has_holes(samples, v) for v in names}
+    used = {v: n for v, n in names.items() if v in classes or v in asked}
+    prompting = prepare_prompting(
+        request.prompts, request.query.n_planes, samples, classes, encoder
+    )
+    judge = None
+    if params.leave_one_out and known[1].kind == "leave-one-out":
+        judge = _judge(encoder, samples, classes)
+    return _Fit(*known, used, encoder, digests, fillable, prompting, judge)
+
+
+def _judge(
+    encoder: Encoder | None, samples: Sequence[Sample], classes: Sequence[int]
+) -> ReverseJudge | None:
+    """Return who judges masks on queries; without the network nobody does."""
+    try:
+        return ReverseJudge.fit(network_of(encoder), samples, classes)
+    except WeightsError:
+        return None
+
+
+def _encoder(request: SegmentRequest, method: Method) -> Encoder | None:
+    """Load the model of the request if the method uses one."""
+    if not method.spec.uses_model:
+        return None
+    return load_model(request.model, request.checkpoint, request.device)
 
 
 def _has_holes(samples: Sequence[Sample], value: int) -> bool:
@@ -227,15 +301,17 @@ def _segment_plane(
     tally: _Tally,
 ) -> PlaneResult:
     query = request.query
+    position = query.relative_position(plane)
+    seen = Plane(query.plane(plane), position, query.pixel_size)
     tally.digest.update(query.plane_digest(plane).encode())
     if is_constant(query, plane):
         # A blank plane of a stack holds nothing; methods need not be asked.
         shape = query.plane_shape
         maps = {v: np.zeros(shape, np.float32) for v in fit.names}
     else:
-        pixels = query.plane(plane)
-        position = query.relative_position(plane)
-        maps = fit.fitted.predict(Plane(pixels, position, query.pixel_size), hooks)
+        maps = fit.fitted.predict(seen, hooks)
+        if fit.prompting is not None:
+            maps = fit.prompting.apply(plane, seen, maps, hooks)
     labels = probabilities_to_labels(
         maps,
         threshold=params.threshold,
@@ -246,7 +322,12 @@ def _segment_plane(
     )
     scores = {}
     for value, probability in maps.items():
-        scores[value] = _plane_score(value, probability, fit.reliability)
+        score = _plane_score(value, probability, fit.reliability)
+        if fit.judge is not None and (labels == value).any():
+            # What the mask teaches about the supports says most about this plane.
+            taught = fit.judge.expected_dice(seen.image, value, labels == value)
+            score = (score + JUDGE_WEIGHT * taught) / (1 + JUDGE_WEIGHT)
+        scores[value] = score
         tally.add(value, scores[value], bool((labels == value).any()))
     instances = None
     if params.instances != "none":
@@ -280,50 +361,3 @@ def _kept(
     if keep is None:
         keep = n_planes == 1
     return {v: p.astype(np.float16) for v, p in maps.items()} if keep else {}
-
-
-def _provenance(
-    request: SegmentRequest,
-    params: CommonParams,
-    fit: _Fit,
-    tally: _Tally,
-    seconds: dict[str, float],
-) -> dict[str, Any]:
-    query = request.query
-    return {
-        "method": request.method,
-        "model": fit.model,
-        "weights_sha256": None,
-        "choice": fit.fitted.choice,
-        "params": params_to_dict(params),
-        "classes": {str(v): n for v, n in fit.names.items()},
-        "versions": {
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in VERSIONED},
-        },
-        "inputs": {
-            "query": {
-                "name": query.name,
-                "shape": list(query.shape),
-                "dtype": str(query.array.dtype),
-                "axes": query.axes,
-                "channels": list(query.channels),
-                "scale": None if query.scale is None else list(query.scale),
-                "window": list(query.window),
-                "planes": None
-                if request.planes is None
-                else [int(p) for p in request.planes],
-                "fingerprint": tally.digest.hexdigest(),
-            },
-            "supports": [
-                {"name": s.name, "planes": [int(p) for p in s.used_planes]}
-                for s in request.support
-            ],
-            "support_fingerprints": fit.digests,
-        },
-        "seconds": {k: round(v, 4) for k, v in seconds.items()},
-        "score_kind": fit.reliability.kind,
-        "device": "cpu",
-        "precision": "fp32",
-        "seed": params.seed,
-    }

@@ -6,6 +6,7 @@ from napari_fewshot.methods._base import (
     MethodSpec,
     Reliability,
 )
+from napari_fewshot.methods._fusion import log_odds, sigmoid
 from napari_fewshot.methods._params import (
     CommonParams,
     default_of,
@@ -15,18 +16,26 @@ from napari_fewshot.methods._params import (
     parse_params,
 )
 from napari_fewshot.methods._registry import get_method, method_names
+from napari_fewshot.methods.incontext import network_of
+from napari_fewshot.methods.prompting import Prompter
+from napari_fewshot.methods.reverse import ReverseJudge
 
 __all__ = [
     "CommonParams",
     "FittedMethod",
     "Method",
     "MethodSpec",
+    "Prompter",
     "Reliability",
+    "ReverseJudge",
     "default_of",
     "get_method",
+    "log_odds",
     "make_params",
     "method_names",
+    "network_of",
     "param",
     "params_to_dict",
     "parse_params",
+    "sigmoid",
 ]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # name -> module; each module has one `METHOD` object. Order is the order of the menu.
 METHOD_MODULES = {
     "auto": "napari_fewshot.methods.auto",
+    "incontext": "napari_fewshot.methods.incontext",
     "pixel": "napari_fewshot.methods.pixel",
     "template": "napari_fewshot.methods.template",
     "prototype": "napari_fewshot.methods.prototype",

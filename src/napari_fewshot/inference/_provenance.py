@@ -1,0 +1,87 @@
+"""The record of a run: what, with what, how long."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, Protocol
+
+from napari_fewshot.methods import params_to_dict
+
+if TYPE_CHECKING:
+    from napari_fewshot.inference._request import SegmentRequest
+    from napari_fewshot.methods import CommonParams, FittedMethod, Reliability
+
+VERSIONED = ("napari-fewshot", "numpy", "scikit-image", "scikit-learn", "scipy")
+
+
+class Fit(Protocol):
+    """What a record tells of a fit."""
+
+    fitted: FittedMethod
+    reliability: Reliability
+    names: dict[int, str]
+    model: Any
+    digests: list[str]
+
+
+def provenance_of(
+    request: SegmentRequest,
+    params: CommonParams,
+    fit: Fit,
+    fingerprint: str,
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    """Return a JSON-able record of a run.
+
+    Parameters
+    ----------
+    request : SegmentRequest
+        What was asked.
+    params : CommonParams
+        Parameters of the method, complete.
+    fit : Fit
+        What was learnt.
+    fingerprint : str
+        Of the planes that were segmented.
+    seconds : dict of str to float
+        Per stage.
+    """
+    query = request.query
+    return {
+        "method": request.method,
+        "model": None if fit.model is None else fit.model.spec.name,
+        "weights_sha256": getattr(fit.model, "sha256", None),
+        "choice": fit.fitted.choice,
+        "params": params_to_dict(params),
+        "classes": {str(v): n for v, n in fit.names.items()},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in VERSIONED},
+        },
+        "inputs": {
+            "query": {
+                "name": query.name,
+                "shape": list(query.shape),
+                "dtype": str(query.array.dtype),
+                "axes": query.axes,
+                "channels": list(query.channels),
+                "scale": None if query.scale is None else list(query.scale),
+                "window": list(query.window),
+                "planes": None
+                if request.planes is None
+                else [int(p) for p in request.planes],
+                "fingerprint": fingerprint,
+            },
+            "supports": [
+                {"name": s.name, "planes": [int(p) for p in s.used_planes]}
+                for s in request.support
+            ],
+            "support_fingerprints": fit.digests,
+        },
+        "seconds": {k: round(v, 4) for k, v in seconds.items()},
+        "score_kind": fit.reliability.kind,
+        "device": str(getattr(fit.model, "device", "cpu")),
+        "precision": "fp32",
+        "seed": params.seed,
+    }

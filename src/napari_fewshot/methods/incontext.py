@@ -1,0 +1,224 @@
+"""`incontext`: the bundled network looks up in the supports what is wanted.
+
+The supports are encoded once; for every class the network reads their masks from the
+query by attention and by a closed-form regression. It looks in several ways: at the
+whole image small, where shape and position count; closer, where texture and thin parts
+count; and at mirrored copies, where left and right mean nothing. What each look weighs
+is decided per class on the supports, each left out in turn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from napari_fewshot.methods._base import MethodSpec, Reliability
+from napari_fewshot.methods._fusion import Candidate, Fused, fit_fused, sigmoid
+from napari_fewshot.methods._params import CommonParams, param
+from napari_fewshot.models import load_model
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from napari_fewshot._types import FloatArray
+    from napari_fewshot.data import Hooks, Plane, Sample
+    from napari_fewshot.methods._base import FittedMethod
+    from napari_fewshot.models import Encoder
+
+MODEL = "incontext/small"
+# Longest sides at which the network looks at the whole image.
+WHOLE, CLOSE = 128, 256
+FLIPS = ((1,), (0,))
+
+
+@dataclass(frozen=True)
+class InContextParams(CommonParams):
+    """Parameters of `incontext`."""
+
+    look: Literal["auto", "whole", "close"] = param(
+        "auto",
+        "How the network looks: at the whole image small (large smooth objects), "
+        "closer (small or thin ones), or both as the supports suggest.",
+    )
+    mirror: Literal["auto", "yes", "no"] = param(
+        "auto",
+        "Also look at mirrored copies: helps free objects, harms paired organs; auto "
+        "tries it on the supports.",
+    )
+
+
+@dataclass(frozen=True)
+class LookParams(CommonParams):
+    """One way of looking.
+
+    Attributes
+    ----------
+    side : int
+        Longest side of the network's copy of the image.
+    mirrored : bool
+        Whether mirrored copies are averaged in.
+    """
+
+    side: int = WHOLE
+    mirrored: bool = False
+
+
+@dataclass
+class LookFitted:
+    """What the supports say to one look, per class."""
+
+    model: Any
+    params: LookParams
+    contexts: Mapping[int, Any]
+    choice: str = ""
+
+    def predict(self, plane: Plane, hooks: Hooks) -> dict[int, FloatArray]:
+        """Return a probability map per class."""
+        image = plane.image
+        shape = (image.shape[0], image.shape[1])
+        turns = [(), *FLIPS] if self.params.mirrored else [()]
+        totals = {value: np.zeros(shape, np.float32) for value in self.contexts}
+        for axes in turns:
+            hooks.check()
+            turned = np.flip(image, axes) if axes else image
+            features = self.model.features(turned, self.params.side)
+            for value, context in self.contexts.items():
+                hooks.check()
+                logits = self.model.decode(features, context, shape)
+                totals[value] += np.flip(logits, axes) if axes else logits
+        return {
+            v: sigmoid(total / np.float32(len(turns))) for v, total in totals.items()
+        }
+
+
+class LookMethod:
+    """One way of looking as a method, so that looks can be judged and fused."""
+
+    spec = MethodSpec("look", "One look of the network.", LookParams, uses_model=True)
+
+    def fit(
+        self,
+        samples: Sequence[Sample],
+        classes: Sequence[int],
+        params: LookParams,
+        encoder: Encoder | None,
+        hooks: Hooks,
+    ) -> LookFitted:
+        """Encode the supports; see `Method.fit`."""
+        model: Any = network_of(encoder)
+        stage, count = "Learning from the supports", len(samples)
+        contexts = model.contexts(
+            samples, classes, params.side, lambda n: hooks.report(stage, n, count)
+        )
+        return LookFitted(model, params, contexts)
+
+    def fold_params(self, params: LookParams, fitted: FittedMethod) -> LookParams:
+        """Leave-one-out uses the same parameters: encodings are kept."""
+        return params
+
+    def assess(
+        self,
+        samples: Sequence[Sample],
+        classes: Sequence[int],
+        params: LookParams,
+        encoder: Encoder | None,
+        hooks: Hooks,
+        fitted: FittedMethod,
+    ) -> Reliability:
+        """Looks are judged by whoever fuses them."""
+        return Reliability()
+
+
+class InContextMethod:
+    """The method object."""
+
+    spec = MethodSpec(
+        name="incontext",
+        summary="A small neural network that copies what your supports show.",
+        params=InContextParams,
+        uses_model=True,
+        citation="Own network; in-context segmentation as in UniverSeg (Butoi et al., "
+        "ICCV 2023) and DCAMA (Shi et al., ECCV 2022)",
+    )
+
+    def fit(
+        self,
+        samples: Sequence[Sample],
+        classes: Sequence[int],
+        params: InContextParams,
+        encoder: Encoder | None,
+        hooks: Hooks,
+    ) -> Fused:
+        """Encode the supports and weigh the looks; see `Method.fit`."""
+        looks = network_looks(params, encoder, params.look, params.mirror)
+        return fit_fused(looks, samples, classes, hooks)
+
+    def fold_params(
+        self, params: InContextParams, fitted: FittedMethod
+    ) -> InContextParams:
+        """Return the parameters; the looks were judged one by one."""
+        return params
+
+    def assess(
+        self,
+        samples: Sequence[Sample],
+        classes: Sequence[int],
+        params: InContextParams,
+        encoder: Encoder | None,
+        hooks: Hooks,
+        fitted: FittedMethod,
+    ) -> Reliability:
+        """Return what the weights of the looks were based on."""
+        reliability: Reliability = getattr(fitted, "reliability", Reliability())
+        return reliability if params.leave_one_out else Reliability()
+
+
+METHOD = InContextMethod()
+
+
+def network_of(encoder: Any) -> Any:
+    """Return the encoder if it is an in-context network, else the bundled one.
+
+    Raises
+    ------
+    WeightsError
+        If the bundled weights are missing, damaged or altered.
+    """
+    return encoder if hasattr(encoder, "decode") else load_model(MODEL)
+
+
+def network_looks(
+    params: CommonParams,
+    encoder: Encoder | None,
+    look: str = "auto",
+    mirror: str = "auto",
+) -> list[Candidate]:
+    """Return the ways in which the network may look, as candidates for a fusion.
+
+    Parameters
+    ----------
+    params : CommonParams
+        Seed and whether anything is judged.
+    encoder : Encoder, optional
+        An in-context network; default the bundled one.
+    look, mirror : str
+        See `InContextParams`.
+    """
+    model = network_of(encoder)
+    sides = {"whole": [WHOLE], "close": [CLOSE]}.get(look, [WHOLE, CLOSE])
+    mirrored = {"yes": [True], "no": [False]}.get(mirror, [False, True])
+    words = {WHOLE: "network", CLOSE: "network (close)"}
+    found = []
+    for side in sides:
+        for both in mirrored:
+            own = LookParams(
+                seed=params.seed,
+                leave_one_out=params.leave_one_out,
+                side=side,
+                mirrored=both,
+            )
+            name = words[side] + (" mirrored" if both else "")
+            found.append(Candidate(name, LookMethod(), own, model))
+    return found

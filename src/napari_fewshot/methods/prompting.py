@@ -1,0 +1,210 @@
+"""Clicks, boxes and scribbles on a query, with or without supports.
+
+The network looks twice, first small, then larger with its own first answer before its
+eyes, as it was trained to. Nothing is remembered between calls: the same prompts always
+give the same mask, in whatever order they were placed. A small object on a large plane
+is then decoded once more on a crop around it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_fewshot.data import PlanePrompts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from napari_fewshot._types import FloatArray
+    from napari_fewshot.data import Hooks, Sample
+
+# Two looks: small for the whole, then larger for the edges, with the first answer.
+SIDES = (128, 256)
+CROP_SIDE = 192
+# A crop shows more only of planes that are larger than the network's copy of them.
+LARGE = 384
+# An object smaller than this share of the plane is looked at again on a crop.
+SMALL = 0.3
+# The crop is this many times as large as the object.
+CROP_MARGIN = 2.2
+MIN_CROP = 24
+# A mask given as a first guess is believed as much as these log-odds.
+BELIEF = 3.0
+
+
+@dataclass(frozen=True)
+class Prompter:
+    """Turns prompts into masks with a network.
+
+    Attributes
+    ----------
+    model : InContextModel
+        The network.
+    contexts : dict of int to dict of int to Context
+        What supports say, per size of the look and class; classes may be missing.
+    """
+
+    model: Any
+    contexts: Mapping[int, Mapping[int, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def fit(
+        cls, model: Any, samples: Sequence[Sample], classes: Sequence[int]
+    ) -> Prompter:
+        """Encode the supports, if there are any.
+
+        Parameters
+        ----------
+        model : InContextModel
+            The network.
+        samples : sequence of Sample
+            May be empty.
+        classes : sequence of int
+            Classes with foreground in the samples.
+        """
+        if not samples:
+            return cls(model)
+        return cls(model, {s: model.contexts(samples, classes, s) for s in SIDES})
+
+    def refine(
+        self,
+        image: FloatArray,
+        value: int,
+        prompts: PlanePrompts,
+        start: FloatArray | None,
+        hooks: Hooks,
+    ) -> FloatArray:
+        """Return the log-odds of a class on a plane with prompts.
+
+        Parameters
+        ----------
+        image : array (H, W, C)
+            The plane, in [0, 1].
+        value : int
+            The class, for its supports.
+        prompts : PlanePrompts
+            In pixels of the plane.
+        start : array (H, W), optional
+            Log-odds of what another method found.
+        hooks : Hooks
+            For cancelling.
+
+        Returns
+        -------
+        array (H, W) float32
+        """
+        shape = (image.shape[0], image.shape[1])
+        past = start
+        if prompts.mask is not None:
+            past = np.where(prompts.mask, BELIEF, -BELIEF).astype(np.float32)
+        looks: list[FloatArray] = []
+        for side in SIDES:
+            hooks.check()
+            features = self.model.features(image, side)
+            context = self.contexts.get(side, {}).get(value)
+            if context is None and prompts.mask is not None:
+                # A first guess is what a support is: it shows what is meant.
+                context = self.model.context([features], [prompts.mask])
+            past = self.model.decode(features, context, shape, prompts, past)
+            looks.append(past)
+        found: FloatArray = np.mean(looks, axis=0)
+        if max(shape) < LARGE:
+            return found
+        window = crop_window(found, prompts)
+        if window is not None:
+            hooks.check()
+            found = self._look_closer(image, prompts, found, window)
+        return found
+
+    def _look_closer(
+        self,
+        image: FloatArray,
+        prompts: PlanePrompts,
+        past: FloatArray,
+        window: tuple[slice, slice],
+    ) -> FloatArray:
+        """Decode a crop; its scale is not that of the supports, so they stay out."""
+        part = np.ascontiguousarray(image[window])
+        shape = (part.shape[0], part.shape[1])
+        inside = shifted(prompts, window)
+        features = self.model.features(part, CROP_SIDE)
+        closer = self.model.decode(features, None, shape, inside, past[window])
+        weight = taper(shape)
+        found: FloatArray = past.copy()
+        found[window] = weight * closer + (1 - weight) * past[window]
+        return found
+
+
+def crop_window(
+    logits: FloatArray, prompts: PlanePrompts
+) -> tuple[slice, slice] | None:
+    """Return a window around what was found and asked for, if that is small.
+
+    Parameters
+    ----------
+    logits : array (H, W)
+        What was found on the whole plane.
+    prompts : PlanePrompts
+        Clicks and boxes stay inside the window.
+
+    Returns
+    -------
+    (slice, slice) or None
+        None if the window would be most of the plane.
+    """
+    from scipy import ndimage
+
+    shape = np.array(logits.shape)
+    parts, _ = ndimage.label(logits > 0)
+    points = np.rint(prompts.positive).astype(int)
+    points = points[((points >= 0) & (points < shape)).all(1)]
+    asked = {int(parts[tuple(p)]) for p in points} - {0}
+    found = np.argwhere(np.isin(parts, list(asked)) if asked else logits > 0)
+    corners = [prompts.positive, prompts.negative[:0]]
+    if len(found):
+        corners += [found.min(0)[None], found.max(0)[None] + 1]
+    if len(prompts.boxes):
+        corners += [prompts.boxes[:, :2], prompts.boxes[:, 2:]]
+    every = np.concatenate([np.asarray(c, float).reshape(-1, 2) for c in corners])
+    if not len(every):
+        return None
+    low, high = every.min(0), every.max(0)
+    if (high - low).max() > SMALL * shape.max():
+        return None
+    half = max((high - low).max() * CROP_MARGIN, MIN_CROP) / 2
+    middle = (low + high) / 2
+    first = np.clip(np.floor(middle - half).astype(int), 0, shape - 1)
+    last = np.clip(np.ceil(middle + half).astype(int), first + 1, shape)
+    return slice(int(first[0]), int(last[0])), slice(int(first[1]), int(last[1]))
+
+
+def shifted(prompts: PlanePrompts, window: tuple[slice, slice]) -> PlanePrompts:
+    """Return the prompts in the coordinates of a window; those outside are dropped."""
+    origin = np.array([window[0].start, window[1].start], float)
+    size = np.array([window[0].stop, window[1].stop], float) - origin
+
+    def inside(points: Any) -> Any:
+        moved = np.asarray(points, float).reshape(-1, 2) - origin
+        return moved[((moved >= -0.5) & (moved < size)).all(1)]
+
+    boxes = np.asarray(prompts.boxes, float).reshape(-1, 4) - np.tile(origin, 2)
+    return PlanePrompts(
+        inside(prompts.positive),
+        inside(prompts.negative),
+        boxes[(boxes[:, 2:] > 0).all(1) & (boxes[:, :2] < size).all(1)],
+        None if prompts.scribbles is None else prompts.scribbles[window],
+        None,
+    )
+
+
+def taper(shape: tuple[int, int]) -> FloatArray:
+    """Return weights (H, W) that fall from 1 to 0 in the outer eighth."""
+    ramps = []
+    for n in shape:
+        distance = np.minimum(np.arange(n) + 0.5, n - 0.5 - np.arange(n))
+        ramps.append(np.clip(distance / max(n / 8, 1.0), 0, 1))
+    weight: FloatArray = (ramps[0][:, None] * ramps[1][None]).astype(np.float32)
+    return weight
