@@ -112,15 +112,23 @@ def test_errors_are_one_sentence(words, code, text, capsys):
 
 def test_other_evidence_is_refused_with_advice(folder, capsys):
     assert segment(folder, folder / "c1.tif", extra=["--text", "1=cell: a cell"]) == 1
-    assert "give it" in capsys.readouterr().err.replace("\n", " ") or True
-    (folder / "p.json").write_text('{"1": {"points": [[3, 4]]}}')
-    assert (
-        segment(folder, folder / "c1.tif", extra=["--prompts", folder / "p.json"]) == 1
-    )
-    (folder / "p.json").write_text("{")
-    assert (
-        segment(folder, folder / "c1.tif", extra=["--prompts", folder / "p.json"]) == 1
-    )
+    assert "give them as support" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_prompts_from_a_file(folder, capsys):
+    point = np.argwhere(tifffile.imread(folder / "truth" / "c1.tif"))[0].tolist()
+    path = folder / "p.json"
+    path.write_text(json.dumps({"1": {"points": [point]}}))
+    words = ["segment", folder / "c1.tif", "--prompts", path, "--out", folder / "alone"]
+    assert call(*words) == 0
+    labels = tifffile.imread(folder / "alone" / "c1_labels.tif")
+    assert labels[tuple(point)] == 1
+    assert segment(folder, folder / "c1.tif", extra=["--prompts", path]) == 0
+    path.write_text("{")
+    assert segment(folder, folder / "c2.tif", extra=["--prompts", path]) == 1
+    assert "read as prompts" in " ".join(capsys.readouterr().err.split())
+    path.write_text(json.dumps({"1": {"points": [[4000, 4]]}}))
+    assert segment(folder, folder / "c2.tif", extra=["--prompts", path]) == 1
 
 
 def test_a_project_is_a_support(folder, blob_pair):

@@ -288,6 +288,43 @@ def benchmark_few_shot(
     )
 
 
+@benchmark_app.command("clicks")
+def benchmark_clicks(
+    root: Annotated[Path, typer.Argument(metavar="DATA_ROOT")],
+    datasets: Annotated[str, typer.Option(help="Only these: a,b.")] = "",
+    clicks: Annotated[str, typer.Option(help="Report after these.")] = "1,3,5",
+    supports: Annotated[str, typer.Option(help="Accepted images: 0,4,16.")] = "0",
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Click on everything of a class.")
+    ] = False,
+    seeds: Annotated[int, typer.Option(help="Draws of images.", min=1)] = 1,
+    method: Annotated[
+        str, typer.Option(help="A method, or random-walker for the reference.")
+    ] = "incontext",
+    model: Annotated[str, typer.Option()] = "auto",
+    jitter: Annotated[
+        bool, typer.Option("--jitter", help="Click like a person.")
+    ] = False,
+    json_path: Annotated[Path | None, typer.Option("--json")] = None,
+) -> None:
+    """Score masks click by click, by protocol B."""
+    from napari_fewshot.cli._benchmark_clicks import run_click_benchmark
+
+    run_click_benchmark(
+        root,
+        datasets=[d for d in datasets.split(",") if d],
+        clicks=[int(n) for n in clicks.split(",")],
+        supports=[int(n) for n in supports.split(",")],
+        whole=whole,
+        seeds=seeds,
+        method=method,
+        model=model,
+        jitter=jitter,
+        json_path=json_path,
+        echo=lambda line: print(line, flush=True),
+    )
+
+
 @app.command()
 def clean(
     everything: Annotated[

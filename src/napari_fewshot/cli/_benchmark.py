@@ -83,16 +83,19 @@ def run_benchmark(
         table = _chaos(Path(root), options, echo)
     else:
         raise DataError(f"There is no protocol {protocol!r}; use planes or chaos.")
-    table["environment"] = {
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "processors": os.cpu_count(),
-        "seeds": seeds,
-        **options,
-    }
+    table["environment"] = {**environment(), "seeds": seeds, **options}
     if json_path is not None:
         write_text(json_path, json.dumps(table, indent=1))
     return table
+
+
+def environment() -> dict[str, Any]:
+    """Return what a figure depends on besides the method."""
+    return {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "processors": os.cpu_count(),
+    }
 
 
 def _planes(
@@ -110,7 +113,7 @@ def _planes(
         raise DataError(f"{root} holds no data set (a folder with dataset.json).")
     for folder in folders:
         facts = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-        items = [_read_item(folder, item) for item in facts["items"]]
+        items = [read_item(folder, item) for item in facts["items"]]
         for value, name in facts["classes"].items():
             pairs = [make_pair(im, la, int(value), g) for im, la, g in items]
             found = [p for p in pairs if p is not None]
@@ -125,7 +128,8 @@ def _planes(
     return {"rows": [r.as_dict() for r in rows], "macro": summary}
 
 
-def _read_item(folder: Path, item: dict[str, Any]) -> tuple[AnyArray, AnyArray, str]:
+def read_item(folder: Path, item: dict[str, Any]) -> tuple[AnyArray, AnyArray, str]:
+    """Return image, labels and group of an item of ``dataset.json``."""
     image = np.asarray(open_image(folder / item["image"]).array)
     labels = np.asarray(open_labels(folder / item["mask"]))
     return image, labels, str(item.get("group", item["image"]))

@@ -87,7 +87,8 @@ def run_batch(queries: Sequence[str], options: BatchOptions) -> int:
     """
     params = parse_words(options.method, options.params)
     supports, project_query = _supports(options)
-    supports.check()
+    if len(supports) or options.prompts is None:
+        supports.check()
     files = find_files(queries)
     jobs: list[Any] = [*files] or ([project_query] if project_query is not None else [])
     if not jobs:

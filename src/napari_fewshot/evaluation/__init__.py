@@ -8,6 +8,12 @@ from napari_fewshot.evaluation._chaos import (
     score_volumes,
     volume_episodes,
 )
+from napari_fewshot.evaluation._clicks import (
+    ClickCurve,
+    click_curve,
+    clicks_needed,
+    spread_objects,
+)
 from napari_fewshot.evaluation._evaluate import evaluate
 from napari_fewshot.evaluation._metrics import instance_metrics, surface_metrics
 from napari_fewshot.evaluation._protocol import (
@@ -21,11 +27,14 @@ from napari_fewshot.evaluation._protocol import (
 
 __all__ = [
     "FLAGS",
+    "ClickCurve",
     "Pair",
     "Row",
     "Volume",
     "VolumeEpisode",
     "binary_dice",
+    "click_curve",
+    "clicks_needed",
     "copy_support",
     "episode",
     "evaluate",
@@ -33,6 +42,7 @@ __all__ = [
     "macro",
     "make_pair",
     "score_volumes",
+    "spread_objects",
     "surface_metrics",
     "volume_episodes",
 ]

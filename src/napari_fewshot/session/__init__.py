@@ -2,6 +2,7 @@
 
 from napari_fewshot.session._api import list_methods, list_models, segment
 from napari_fewshot.session._jobs import Executor, InlineExecutor, Job, get_executor
+from napari_fewshot.session._preview import Preview
 from napari_fewshot.session._project import ProjectInfo
 from napari_fewshot.session._session import Session
 from napari_fewshot.session._sparse import SparsePlanes
@@ -11,6 +12,7 @@ __all__ = [
     "Executor",
     "InlineExecutor",
     "Job",
+    "Preview",
     "ProjectInfo",
     "Session",
     "SessionState",

@@ -10,13 +10,16 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from napari_fewshot.data import ClassTable, Support
+import numpy as np
+
+from napari_fewshot.data import ClassTable, PromptSet, Support
 from napari_fewshot.io import open_image, resolve_support
 from napari_fewshot.methods import get_method, make_params
 from napari_fewshot.models import get_model_spec
 from napari_fewshot.session._api import normalise_prompts, normalise_text
 from napari_fewshot.session._edits import change_row, find_row
 from napari_fewshot.session._history import History
+from napari_fewshot.session._objects import commit_object, remove_object
 from napari_fewshot.session._sparse import SparsePlanes
 from napari_fewshot.session._state import Document, SupportRow
 
@@ -35,7 +38,9 @@ class Editor:
 
     def __init__(self, document: Document) -> None:
         self._history = History(document)
-        top = max((row.key for row in document.rows), default=0)
+        keys = [row.key for row in document.rows]
+        keys += [row.key for row in document.objects]
+        top = max(keys, default=0)
         self._keys = itertools.count(top + 1)
 
     def add_support(
@@ -144,6 +149,7 @@ class Editor:
                 "accepted": {},
                 "rejected": frozenset(),
                 "result": None,
+                "objects": (),
             }
         )
         chosen = None if planes is None else tuple(int(p) for p in planes)
@@ -160,6 +166,56 @@ class Editor:
     def set_prompts(self, prompts: Any) -> None:
         """Set points, boxes, scribbles or masks per class (None clears them)."""
         self._push(replace(self._history.current, prompts=normalise_prompts(prompts)))
+
+    def commit(
+        self,
+        mask: Any,
+        value: int = 1,
+        plane: int = 0,
+        prompts: PromptSet | None = None,
+        *,
+        overwrite: bool = False,
+        key: int | None = None,
+    ) -> int:
+        """Make an object part of the result.
+
+        Parameters
+        ----------
+        mask : array (H, W) bool
+            Its pixels.
+        value, plane : int
+            Its class, and the plane it is on.
+        prompts : PromptSet, optional
+            What it was made with, in pixels of the plane; kept to edit it again.
+        overwrite : bool
+            Take pixels that other classes have; otherwise they stay theirs.
+        key : int, optional
+            Of the object it takes the place of.
+
+        Returns
+        -------
+        int
+            Key of the object.
+
+        Raises
+        ------
+        PromptError
+            If nothing is left of it.
+        """
+        number = next(self._keys) if key is None else key
+        chosen = np.asarray(mask) != 0
+        given = PromptSet(mask=chosen) if prompts is None else prompts
+        document = self._history.current
+        self._push(
+            commit_object(
+                document, number, chosen, value, plane, given, overwrite=overwrite
+            )
+        )
+        return number
+
+    def remove_object(self, key: int) -> None:
+        """Take an object out of the result; what it covered is there again."""
+        self._push(remove_object(self._history.current, key))
 
     def set_text(self, text: Any) -> None:
         """Set phrases per class (None clears them)."""

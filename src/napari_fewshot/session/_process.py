@@ -273,14 +273,16 @@ def _readable_head(task: _Task) -> RequestHead:
 def _request_head(task: _Task) -> RequestHead:
     request = task.request
     # The checks of supports need no pixels: make them before the worker is troubled.
-    request.support.check()
+    if len(request.support) or not request.prompts:
+        request.support.check()
     supports = tuple(
         SupportHead(
             _image_head(s.source), s.label_values, s.used_planes, s.classes, s.name
         )
         for s in request.support
     )
-    room = result_bytes(request.query.plane_shape, len(request.support.label_values))
+    classes = {*request.support.label_values, *request.prompts}
+    room = result_bytes(request.query.plane_shape, len(classes))
     block = task.block("outbox", room)
     return RequestHead(
         query=_image_head(request.query),

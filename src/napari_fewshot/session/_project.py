@@ -24,9 +24,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fewshot.data import ClassTable, Image, Support
+from napari_fewshot.data import ClassTable, Image, PromptSet, Support
 from napari_fewshot.errors import DataError, FewShotError, StorageError
 from napari_fewshot.io import atomic_write, data_folder, open_image, write_text
+from napari_fewshot.session._edits import expect_query
+from napari_fewshot.session._objects import ObjectRow, commit_object
 from napari_fewshot.session._sparse import SparsePlanes
 from napari_fewshot.session._state import Document, SupportRow
 
@@ -37,6 +39,7 @@ VERSION = 1
 SUFFIX = ".fewshot-project"
 # Queries up to this size are kept whole; larger ones by path or fingerprint only.
 MAX_QUERY_BYTES = 256 * 1024**2
+PROMPT_PARTS = ("points", "point_labels", "boxes", "scribbles", "mask")
 # Content names of arrays that were hashed before.
 _DIGESTS: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
@@ -115,6 +118,7 @@ def write_project(
         },
         "accepted": {str(p): writer.array(a) for p, a in document.accepted.items()},
         "rejected": sorted(document.rejected),
+        "objects": [writer.object(row) for row in document.objects],
         "drafts": {name: writer.array(a) for name, a in drafts.items()},
     }
     write_text(folder / "project.json", json.dumps(content, indent=1))
@@ -162,6 +166,8 @@ def read_project(folder: Path) -> tuple[Document, dict[str, LabelArray]]:
             },
             rejected=frozenset(content["rejected"]),
         )
+        if query is not None:
+            document = _with_objects(document, content.get("objects", []), arrays)
         drafts = {n: _load(arrays, name) for n, name in content["drafts"].items()}
     except FewShotError:
         raise
@@ -184,7 +190,8 @@ def find_recoverable() -> list[ProjectInfo]:
         owner = content.get("open")
         if owner is None or (owner != os.getpid() and _is_running(owner)):
             continue
-        if owner == os.getpid() or not content["supports"]:
+        work = content["supports"] or content.get("objects")
+        if owner == os.getpid() or not work:
             continue
         query = (content.get("query") or {}).get("name", "")
         found.append(
@@ -236,6 +243,22 @@ class _Writer:
             "image": _describe(support.source),
             "images": {str(p): n for p, n in known["images"].items()},
             "labels": {str(p): n for p, n in known["labels"].items()},
+        }
+
+    def object(self, row: ObjectRow) -> dict[str, Any]:
+        given = {
+            name: self.array(value)
+            for name in PROMPT_PARTS
+            if (value := getattr(row.prompts, name)) is not None
+        }
+        return {
+            "key": row.key,
+            "value": row.value,
+            "plane": row.plane,
+            "corner": row.corner,
+            "mask": self.array(row.mask),
+            "before": self.array(row.before),
+            "prompts": given,
         }
 
     def query(self, document: Document) -> dict[str, Any] | None:
@@ -299,6 +322,29 @@ def _read_row(entry: dict[str, Any], arrays: Path) -> SupportRow:
     )
     support.__dict__["source"] = source
     return SupportRow(entry["key"], support, entry["muted"], entry["accepted_plane"])
+
+
+def _with_objects(
+    document: Document, entries: Sequence[dict[str, Any]], arrays: Path
+) -> Document:
+    """Bring committed objects back, and with them their part of the result."""
+    query = expect_query(document)
+    for entry in entries:
+        prompts = {n: _load(arrays, name) for n, name in entry["prompts"].items()}
+        mask = np.zeros(query.plane_shape, bool)
+        part = _load(arrays, entry["mask"])
+        top, left = entry["corner"]
+        mask[top : top + part.shape[0], left : left + part.shape[1]] = part
+        document = commit_object(
+            document,
+            entry["key"],
+            mask,
+            entry["value"],
+            entry["plane"],
+            PromptSet(**prompts),
+            overwrite=True,
+        )
+    return document
 
 
 def _read_query(

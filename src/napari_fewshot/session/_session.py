@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import weakref
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +15,11 @@ import numpy as np
 from psygnal import Signal
 
 from napari_fewshot.data import (
-    Image,
     Prediction,
     Progress,
     PromptSet,
 )
-from napari_fewshot.errors import Cancelled, DataError, FewShotError, StorageError
+from napari_fewshot.errors import Cancelled, FewShotError, StorageError
 from napari_fewshot.inference import PlaneResult, Summary
 from napari_fewshot.methods import get_method
 from napari_fewshot.models import get_model_spec
@@ -31,13 +29,10 @@ from napari_fewshot.session._api import (
 from napari_fewshot.session._autosave import Autosaver
 from napari_fewshot.session._collect import Collector
 from napari_fewshot.session._editor import Editor
-from napari_fewshot.session._edits import (
-    accept_plane,
-    make_request,
-    reject_planes,
-    with_result,
-)
+from napari_fewshot.session._edits import make_request, with_result
 from napari_fewshot.session._jobs import Job, get_executor
+from napari_fewshot.session._objects import paint_objects
+from napari_fewshot.session._preview import Preview, Previewer
 from napari_fewshot.session._project import (
     ProjectInfo,
     find_recoverable,
@@ -45,6 +40,7 @@ from napari_fewshot.session._project import (
     read_project,
     write_project,
 )
+from napari_fewshot.session._results import Results
 from napari_fewshot.session._runner import Runner
 from napari_fewshot.session._script import write_script
 from napari_fewshot.session._state import Document, SessionState
@@ -58,7 +54,7 @@ if TYPE_CHECKING:
 BUSY = "A segmentation is already running. Cancel it first, or wait until it is done."
 
 
-class Session(Editor):
+class Session(Results):
     """Supports, a query, a method and what came out, with undo and autosave.
 
     Parameters
@@ -83,6 +79,7 @@ class Session(Editor):
     progressed = Signal(Progress)
     plane_finished = Signal(PlaneResult)
     predicted = Signal(Prediction)
+    previewed = Signal(Preview)
     failed = Signal(Exception)
 
     def __init__(
@@ -109,6 +106,12 @@ class Session(Editor):
             on_plane=self.plane_finished.emit,
             on_outcome=self._on_outcome,
             on_start=self._announce,
+        )
+        self._previewer = Previewer(
+            self._executor,
+            dispatch or (lambda call: call()),
+            on_preview=self.previewed.emit,
+            on_error=self.failed.emit,
         )
         self._drafts: dict[str, LabelArray] = {}
         self._unsaved = False
@@ -139,11 +142,6 @@ class Session(Editor):
     def is_running(self) -> bool:
         """Whether a segmentation is running."""
         return self._runner.is_running
-
-    @property
-    def prediction(self) -> Prediction | None:
-        """The result that holds; undo brings the one before back."""
-        return self._history.current.result
 
     @property
     def partial_labels(self) -> Any:
@@ -199,91 +197,51 @@ class Session(Editor):
         """Stop what is running; finished planes are kept in the result layer."""
         self._runner.cancel()
 
+    def preview(
+        self,
+        prompts: PromptSet,
+        value: int = 1,
+        plane: int = 0,
+        *,
+        supports: bool = True,
+    ) -> None:
+        """Ask what prompts select; `previewed` tells. The latest request wins.
+
+        Parameters
+        ----------
+        prompts : PromptSet
+            In pixels of the plane, without z.
+        value : int
+            The class; its supports help.
+        plane : int
+            Plane of the query.
+        supports : bool
+            Whether the supports of the class help.
+
+        Raises
+        ------
+        DataError
+            If there is nothing to segment.
+        """
+        document = self._history.current
+        if not supports:
+            document = document.with_rows(())
+        self._previewer.ask(document, plane, value, prompts)
+
+    def forget_preview(self) -> None:
+        """Drop previews that are on their way."""
+        self._previewer.forget()
+
     def _on_outcome(self, outcome: Any, collector: Collector) -> None:
         if isinstance(outcome, Summary):
             found = collector.prediction(outcome, self._executor.name)
             document = with_result(self._history.current, found)
-            self._push(document)
+            self._push(paint_objects(document))
             self.predicted.emit(found)
             return
         self._announce()
         if not isinstance(outcome, Cancelled):
             self.failed.emit(outcome)
-
-    # -- results ---------------------------------------------------------------------
-
-    def accept(
-        self, planes: Sequence[int] | None = None, labels: Any = None
-    ) -> list[int]:
-        """Accept planes of the result: they become supports and are not redone.
-
-        Parameters
-        ----------
-        planes : sequence of int, optional
-            Flat plane numbers; default every plane of the last prediction.
-        labels : array, optional
-            The labels as they are now, if they were edited since.
-
-        Returns
-        -------
-        list of int
-            Keys of the new support rows.
-        """
-        prediction, query = self._result()
-        source = prediction.labels if labels is None else labels
-        chosen = (
-            self._predicted_planes() if planes is None else [int(p) for p in planes]
-        )
-        document = self._history.current
-        keys = []
-        for plane in chosen:
-            found = np.asarray(source[query.label_key(plane)]).astype(np.int32)
-            keys.append(next(self._keys))
-            document = accept_plane(document, plane, found, keys[-1])
-        self._push(document)
-        return keys
-
-    def reject(self, planes: Sequence[int] | int) -> None:
-        """Reject planes: they are cleared and no longer supports."""
-        prediction, query = self._result()
-        chosen = [int(p) for p in np.atleast_1d(planes)]
-        cleared = Collector(query)
-        for plane in range(query.n_planes):
-            if plane not in chosen:
-                key = query.label_key(plane)
-                cleared.labels[key] = prediction.labels[key]
-        cleared_result = replace(prediction, labels=cleared.labels)
-        document = reject_planes(self._history.current, chosen)
-        self._push(replace(document, result=cleared_result))
-
-    def refine(self, plane: int, value: int = 1) -> PromptSet:
-        """Return the result of a plane as a mask prompt for tools that take one."""
-        prediction, query = self._result()
-        mask = np.asarray(prediction.labels[query.label_key(plane)]) == value
-        return PromptSet(mask=mask)
-
-    def worst_first(self) -> list[tuple[int, float]]:
-        """Return ``(plane, expected Dice)`` of the last prediction, worst first."""
-        prediction = self.prediction
-        if prediction is None or not prediction.plane_scores:
-            return []
-        scores = np.stack(list(prediction.plane_scores.values()))
-        found = [
-            (plane, float(np.nanmin(scores[:, plane])))
-            for plane in range(scores.shape[1])
-            if not np.isnan(scores[:, plane]).all()
-        ]
-        return sorted(found, key=lambda item: item[1])
-
-    def _predicted_planes(self) -> list[int]:
-        return sorted(plane for plane, _ in self.worst_first())
-
-    def _result(self) -> tuple[Prediction, Image]:
-        query = self._history.current.query
-        prediction = self.prediction
-        if prediction is None or query is None:
-            raise DataError("There is no result yet. Run a segmentation first.")
-        return prediction, query
 
     # -- history and files -----------------------------------------------------------
 
@@ -353,6 +311,7 @@ class Session(Editor):
     def close(self) -> None:
         """Stop what runs, finish saving, and mark the session as closed."""
         self._runner.abandon()
+        self._previewer.forget()
         if self._autosaver is not None and not self._is_closed:
             self._is_closed = True
             self._autosaver.flush()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Support,
         TextPrompt,
     )
+    from napari_fewshot.session._objects import ObjectRow
 
 # A support whose leave-one-out Dice is below this disagrees with the others.
 DISAGREES_BELOW = 0.5
@@ -90,6 +91,7 @@ class Document:
     prompts: Mapping[int, PromptSet] = field(default_factory=dict)
     text: Mapping[int, TextPrompt] = field(default_factory=dict)
     result: Prediction | None = None
+    objects: tuple[ObjectRow, ...] = ()
 
     def support_set(self) -> SupportSet:
         """Return the supports that are not muted."""
@@ -146,6 +148,11 @@ class SessionState:
     def prediction(self) -> Prediction | None:
         """The result that holds; undo brings the one before back."""
         return self.document.result
+
+    @property
+    def objects(self) -> tuple[ObjectRow, ...]:
+        """Objects that were committed click by click."""
+        return self.document.objects
 
     @property
     def accepted(self) -> frozenset[int]:
