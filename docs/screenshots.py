@@ -95,11 +95,46 @@ def story(theme: str, size=SMALL, suffix: str = "") -> None:
     close(viewer, dock)
 
 
+def prompts(theme: str) -> None:
+    viewer = open_window(theme)
+    viewer.open_sample("napari-fewshot", "nuclei_he")
+    viewer.layers[1].visible = False
+    viewer.layers.selection.active = viewer.layers[0]
+    dock = open_dock(viewer)
+    dock.show_tab("prompts")
+    panel = dock.prompt_panel
+    panel.helped.setChecked(False)
+    settle()
+    points = panel.layers.layer("points")
+    plane = panel.layers.plane()
+    labels = np.asarray(viewer.layers[1].data[plane])
+    if not labels.any():
+        plane = next(i for i, x in enumerate(viewer.layers[1].data) if np.any(x))
+        dock._go_to(plane)
+        labels = np.asarray(viewer.layers[1].data[plane])
+    for number, place in enumerate(object_centres(labels)):
+        if number:
+            panel.next_object()
+        points.add([plane, *place])
+        until(lambda: panel._preview is not None)
+    shoot(viewer, f"prompts-{theme}.png")
+    close(viewer, dock)
+
+
+def object_centres(labels: np.ndarray) -> list[np.ndarray]:
+    """Middles of the three largest objects."""
+    from skimage.measure import label, regionprops
+
+    found = sorted(regionprops(label(labels > 0)), key=lambda r: -r.area)[:3]
+    return [np.array(r.coords[len(r.coords) // 2], float) for r in found]
+
+
 def main() -> None:
     OUT.mkdir(exist_ok=True)
     for theme in ("dark", "light"):
         empty(theme)
         story(theme)
+        prompts(theme)
     story("dark", LARGE, "-large")
 
 

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QApplication
 from napari_fewshot.session._process import ProcessExecutor
 from napari_fewshot.widgets.main import FewShotWidget
 
-WAIT = 90
+WAIT = 60
 FAST = {"trees": 10, "leave_one_out": False}
 
 

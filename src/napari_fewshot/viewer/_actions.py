@@ -18,8 +18,13 @@ PLUGIN, WIDGET = "napari-fewshot", "Segment"
 
 
 def few_shot(viewer: napari.viewer.Viewer) -> None:
-    """Open the dock, or bring it to the front."""
-    open_dock(viewer)
+    """Open the dock on its Supports tab."""
+    open_dock(viewer).show_tab("supports")
+
+
+def prompts(viewer: napari.viewer.Viewer) -> None:
+    """Open the dock on its Prompts tab."""
+    open_dock(viewer).show_tab("prompts")
 
 
 def use_as_support(viewer: napari.viewer.Viewer) -> None:

@@ -23,6 +23,7 @@ from napari_fewshot.viewer._layers import (
     open_layer,
     painted_planes,
     placement,
+    role,
 )
 
 if TYPE_CHECKING:
@@ -274,6 +275,7 @@ class Binding(QObject):  # type: ignore[misc]
         if layer is None:
             return None
         if self._result is None:
+            active = self.viewer.layers.selection.active
             self._result = self.viewer.add_labels(
                 labels,
                 name=f"{layer.name} - fewshot",
@@ -286,6 +288,9 @@ class Binding(QObject):  # type: ignore[misc]
                 setattr(self._result, name, value)
             self._result.scale = np.asarray(layer.scale) * factor
             self._result.events.paint.connect(self._on_result_painted)
+            if active is not None and (role(active) or "").startswith("prompts"):
+                # Who places prompts keeps the tool in hand.
+                self.viewer.layers.selection.active = active
         elif self._result.data is not labels:
             self._is_writing = True
             self._result.data = labels

@@ -30,13 +30,14 @@ def image_layers(viewer: ViewerModel) -> list[Any]:
 
 
 def labels_layers(viewer: ViewerModel, *, with_results: bool = False) -> list[Any]:
-    """Return the labels layers, top first; results of ours only if wanted."""
+    """Return the labels layers of users, top first; results of ours only if wanted."""
     found = [x for x in reversed(viewer.layers) if isinstance(x, LabelsLayer)]
-    return found if with_results else [x for x in found if role(x) != "result"]
+    kinds = {None, "support", "result"} if with_results else {None, "support"}
+    return [x for x in found if role(x) in kinds]
 
 
 def role(layer: Layer) -> str | None:
-    """Return what a layer is to us: ``"result"`` or ``"support"``."""
+    """Return what a layer is to us: ``"result"``, ``"support"``, ``"prompts ..."``."""
     mark = layer.metadata.get(KEY)
     return mark.get("role") if isinstance(mark, dict) else None
 

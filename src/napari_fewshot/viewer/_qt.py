@@ -9,7 +9,7 @@ from qtpy.QtCore import QEventLoop, QObject, Qt, QTimer, Signal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from napari_fewshot.session import Job
+    from napari_fewshot.session import Job, Session
 
 POLL_MS = 10
 
@@ -40,6 +40,16 @@ class Dispatcher(QObject):  # type: ignore[misc]
     def _run(self, call: Callable[[], None]) -> None:
         if self._open:
             call()
+
+
+def closer(dispatcher: Dispatcher, session: Session) -> Callable[..., None]:
+    """Return what to call when a window is destroyed without being asked."""
+
+    def close(*_: object) -> None:
+        dispatcher.close()
+        session.cancel()
+
+    return close
 
 
 def wait_for(job: Job) -> None:

@@ -94,7 +94,7 @@ class HowPanel(QWidget):  # type: ignore[misc]
         """Show the method of a state."""
         document, prediction = state.document, state.prediction
         text = document.method
-        if prediction is not None and prediction.provenance["method"] == text:
+        if prediction is not None and prediction.provenance.get("method") == text:
             text += f": {prediction.choice}" if prediction.choice else ""
         elif text == "auto":
             text += ": tries all methods on your supports"

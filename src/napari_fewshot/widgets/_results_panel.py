@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
@@ -42,6 +43,7 @@ class ResultsPanel(QWidget):  # type: ignore[misc]
     go_to = Signal(int)
     accept = Signal(list)
     reject = Signal(list)
+    refine = Signal(int)
     save = Signal()
     failed = Signal(object)
 
@@ -65,7 +67,9 @@ class ResultsPanel(QWidget):  # type: ignore[misc]
         self.table.setMinimumHeight(130)
         self.accept_button = _button("Accept", "Use the selected planes as supports.")
         self.reject_button = _button("Reject", "Clear the selected planes.")
-        self.refine_button = _button("Refine", "Go there and correct with the brush.")
+        self.refine_button = _button(
+            "Refine", "Go there and correct it with clicks, boxes or scribbles."
+        )
         self.all_button = _button(
             "Accept all above",
             "Accept every plane with at least this expected Dice.",
@@ -100,7 +104,7 @@ class ResultsPanel(QWidget):  # type: ignore[misc]
         self.table.itemSelectionChanged.connect(self._on_selected)
         self.accept_button.clicked.connect(lambda: self.accept.emit(self.selected()))
         self.reject_button.clicked.connect(lambda: self.reject.emit(self.selected()))
-        self.refine_button.clicked.connect(self._on_selected)
+        self.refine_button.clicked.connect(self._on_refine)
         self.all_button.clicked.connect(self._on_accept_all)
         self.save_button.clicked.connect(lambda: self.save.emit())
 
@@ -114,6 +118,7 @@ class ResultsPanel(QWidget):  # type: ignore[misc]
             number = QTableWidgetItem(str(plane))
             number.setData(Qt.ItemDataRole.UserRole, plane)
             text = f"{score:.2f}" + ("  low" if score < LOW_SCORE else "")
+            text = "by hand" if math.isnan(score) else text
             status = "accepted" if plane in state.accepted else ""
             status = "rejected" if plane in state.document.rejected else status
             cells = (number, QTableWidgetItem(text), QTableWidgetItem(status))
@@ -155,6 +160,11 @@ class ResultsPanel(QWidget):  # type: ignore[misc]
         planes = self.selected()
         if planes:
             self.go_to.emit(planes[0])
+
+    def _on_refine(self) -> None:
+        planes = self.selected()
+        if planes:
+            self.refine.emit(planes[0])
 
     def _on_accept_all(self) -> None:
         accepted = self._session.state.accepted

@@ -105,3 +105,11 @@ def say_seconds(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min"
+
+
+def plan_text(count: int, seconds_per_plane: float | None) -> str:
+    """Return what a run would do: planes, and about how long."""
+    text = "1 plane" if count == 1 else f"{count} planes"
+    if seconds_per_plane is not None:
+        text += f", about {say_seconds(count * seconds_per_plane)}"
+    return text

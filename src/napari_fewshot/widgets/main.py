@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QFrame,
     QHBoxLayout,
     QLabel,
-    QPushButton,
     QScrollArea,
     QToolButton,
     QVBoxLayout,
@@ -30,12 +29,15 @@ from napari_fewshot.viewer._layers import (
     matching_labels,
     show_plane,
 )
-from napari_fewshot.viewer._qt import Dispatcher, wait_for
+from napari_fewshot.viewer._qt import Dispatcher, closer, wait_for
 from napari_fewshot.widgets._class_panel import ClassPanel
+from napari_fewshot.widgets._evidence import EvidenceTabs
 from napari_fewshot.widgets._how_panel import HowPanel
 from napari_fewshot.widgets._image_panel import ImagePanel
+from napari_fewshot.widgets._prompt_panel import PromptPanel
+from napari_fewshot.widgets._recovery import RecoveryBar
 from napari_fewshot.widgets._results_panel import ResultsPanel
-from napari_fewshot.widgets._run_panel import RunPanel, say_seconds
+from napari_fewshot.widgets._run_panel import RunPanel, plan_text
 from napari_fewshot.widgets._section import Section
 from napari_fewshot.widgets._support_panel import SupportPanel
 
@@ -79,6 +81,8 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         self.image_panel = ImagePanel(self.binding)
         self.class_panel = ClassPanel(self.session)
         self.support_panel = SupportPanel(self.session)
+        self.prompt_panel = PromptPanel(self.binding)
+        self.tabs = EvidenceTabs(self.support_panel, self.prompt_panel)
         self.how_panel = HowPanel(self.session)
         self.run_panel = RunPanel()
         self.results_panel = ResultsPanel(self.session)
@@ -98,12 +102,13 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         column = QVBoxLayout(inner)
         column.setContentsMargins(0, 0, 6, 0)
         column.addLayout(self._header())
-        self.recover_bar = self._recovery()
+        self.recover_bar = RecoveryBar()
+        self.recover_bar.wanted.connect(lambda: self._guard(self.recover))
         column.addWidget(self.recover_bar)
         column.addWidget(self.image_panel)
         for title, panel in (
             ("Classes", self.class_panel),
-            ("Supports", self.support_panel),
+            ("Evidence", self.tabs),
             ("How", self.how_panel),
             ("Results", self.results_panel),
         ):
@@ -122,6 +127,15 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         bar = scroll.verticalScrollBar().sizeHint().width()
         scroll.setMinimumWidth(max(WIDTH - 40, inner.minimumSizeHint().width() + bar))
 
+    @property
+    def is_prompting(self) -> bool:
+        """Whether the Prompts tab is in front."""
+        return self.tabs.is_prompting
+
+    def show_tab(self, name: str) -> None:
+        """Bring a tab to the front: ``"supports"`` or ``"prompts"``."""
+        self.tabs.show_tab(name)
+
     def _header(self) -> QHBoxLayout:
         row = QHBoxLayout()
         row.addWidget(QLabel("Annotate a few. Get the rest."), 1)
@@ -134,30 +148,6 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
             button.setToolTip(tip)
             row.addWidget(button)
         return row
-
-    def _recovery(self) -> QWidget:
-        """Offer sessions that were not closed."""
-        bar = QFrame()
-        found = Session.recoverable()
-        bar.setVisible(bool(found))
-        self._recoverable = found
-        column = QVBoxLayout(bar)
-        column.setContentsMargins(0, 0, 0, 0)
-        when = found[0].saved.replace("T", " ")[:16] if found else ""
-        label = QLabel(f"A session from {when} was not closed.")
-        label.setWordWrap(True)
-        column.addWidget(label)
-        row = QHBoxLayout()
-        self.open_button = QPushButton("Open")
-        self.open_button.setToolTip("Bring back its supports and classes.")
-        self.forget_button = QPushButton("Not now")
-        self.forget_button.setToolTip("Keep it on disk and hide this offer.")
-        row.addWidget(self.open_button)
-        row.addWidget(self.forget_button)
-        column.addLayout(row)
-        self.open_button.clicked.connect(lambda: self._guard(self.recover))
-        self.forget_button.clicked.connect(bar.hide)
-        return bar
 
     def _connect(self) -> None:
         session = self.session
@@ -178,10 +168,13 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         panel.activated.connect(self._go_to_support)
         results = self.results_panel
         results.go_to.connect(self._go_to)
+        results.refine.connect(lambda p: self._guard(lambda: self.refine(p)))
+        self.prompt_panel.go_to.connect(self._go_to)
         results.accept.connect(lambda p: self._guard(lambda: self.accept(p)))
         results.reject.connect(lambda p: self._guard(lambda: session.reject(p)))
         results.save.connect(lambda: self._guard(self._ask_save))
-        for part in (self.image_panel, panel, self.how_panel, results):
+        prompts = self.prompt_panel
+        for part in (self.image_panel, panel, prompts, self.how_panel, results):
             part.failed.connect(self.run_panel.show_error)
         self._refresh = QTimer(self)
         self._refresh.setSingleShot(True)
@@ -192,7 +185,7 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
             event.connect(self._later)
         self.viewer.layers.selection.events.changed.connect(self._later)
         # Closing the viewer destroys the dock without asking it.
-        self.destroyed.connect(self._dispatcher_closer())
+        self.destroyed.connect(closer(self._dispatcher, session))
 
     def _fill_in(self) -> None:
         """Open filled in: painted layers of the same shape become supports."""
@@ -265,15 +258,25 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         if planes:
             self.session.accept(planes, labels=None if layer is None else layer.data)
 
+    def refine(self, plane: int) -> None:
+        """Correct a plane of the result with prompts, from what was found."""
+        value = self.prompt_panel.value
+        prompts = self.session.refine(plane, value)
+        self.show_tab("prompts")
+        self.prompt_panel.start_from(plane, prompts)
+
     def recover(self) -> None:
         """Bring back the newest session that was not closed."""
-        loaded = Session.load(self._recoverable[0].path, autosave=False)
+        loaded = Session.load(self.recover_bar.projects[0].path, autosave=False)
         document = loaded.state.document
         self.session.edit_supports({}, [row.support for row in document.rows])
         self.session.set_classes(document.classes.names, document.classes.colours)
         self.session.set_method(document.method, document.model, params=document.params)
         for name, draft in loaded.drafts.items():
             self.viewer.add_labels(draft, name=name)
+        if document.objects and document.result is not None:
+            name = f"{document.query.name if document.query else ''} - recovered"
+            self.viewer.add_labels(document.result.labels, name=name)
         loaded.close()
         self.recover_bar.hide()
 
@@ -299,6 +302,7 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         for panel in (
             self.class_panel,
             self.support_panel,
+            self.prompt_panel,
             self.how_panel,
             self.run_panel,
             self.results_panel,
@@ -318,13 +322,10 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
             planes = self.image_panel.planes()
         except FewShotError:
             planes = []
-        count = image.n_planes if planes is None else len(planes)
         accepted = self.session.state.accepted
+        count = image.n_planes if planes is None else len(planes)
         count -= len(accepted if planes is None else accepted & set(planes))
-        text = "1 plane" if count == 1 else f"{count} planes"
-        if self._seconds_per_plane is not None:
-            text += f", about {say_seconds(count * self._seconds_per_plane)}"
-        self.run_panel.show_status(text)
+        self.run_panel.show_status(plan_text(count, self._seconds_per_plane))
 
     def _on_predicted(self, prediction: Prediction) -> None:
         planes = len(self.session.worst_first())
@@ -379,15 +380,6 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         self.shut_down()
         super().closeEvent(event)
 
-    def _dispatcher_closer(self) -> Any:
-        dispatcher, session = self._dispatcher, self.session
-
-        def close(*_: Any) -> None:
-            dispatcher.close()
-            session.cancel()
-
-        return close
-
     def shut_down(self) -> None:
         """Let go of the viewer; called once, when the dock goes."""
         if self._is_closed:
@@ -395,5 +387,6 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         self._is_closed = True
         self._refresh.stop()
         self._dispatcher.close()
+        self.prompt_panel.shut_down()
         self.binding.close()
         self.session.close()

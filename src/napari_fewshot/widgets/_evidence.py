@@ -1,0 +1,47 @@
+"""The tabs of evidence: supports and prompts, one session behind both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QTabWidget, QWidget
+
+if TYPE_CHECKING:
+    from napari_fewshot.widgets._prompt_panel import PromptPanel
+    from napari_fewshot.widgets._support_panel import SupportPanel
+
+
+class EvidenceTabs(QTabWidget):  # type: ignore[misc]
+    """What the user gives, a tab for each kind.
+
+    Parameters
+    ----------
+    supports : SupportPanel
+    prompts : PromptPanel
+        Told when its tab comes to the front and leaves it.
+    """
+
+    def __init__(
+        self,
+        supports: SupportPanel,
+        prompts: PromptPanel,
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._panels = {"supports": supports, "prompts": prompts}
+        self.setDocumentMode(True)
+        self.tabBar().setDrawBase(False)
+        self.addTab(supports, "Supports")
+        self.setTabToolTip(0, "Images with masks of what to find.")
+        self.addTab(prompts, "Prompts")
+        self.setTabToolTip(1, "Points, boxes and scribbles on this image.")
+        self.currentChanged.connect(lambda _: prompts.set_active(self.is_prompting))
+
+    @property
+    def is_prompting(self) -> bool:
+        """Whether the Prompts tab is in front."""
+        return bool(self.currentWidget() is self._panels["prompts"])
+
+    def show_tab(self, name: str) -> None:
+        """Bring a tab to the front: ``"supports"`` or ``"prompts"``."""
+        self.setCurrentWidget(self._panels[name])
