@@ -97,7 +97,7 @@ def story(theme: str, size=SMALL, suffix: str = "") -> None:
 
 def prompts(theme: str) -> None:
     viewer = open_window(theme)
-    viewer.open_sample("napari-fewshot", "nuclei_he")
+    viewer.open_sample("napari-fewshot", "nuclei_fluo")
     viewer.layers[1].visible = False
     viewer.layers.selection.active = viewer.layers[0]
     dock = open_dock(viewer)

@@ -10,8 +10,9 @@ from napari_fewshot.methods._base import MethodSpec, Reliability
 from napari_fewshot.methods._fusion import Candidate, Fused, fit_fused
 from napari_fewshot.methods._params import CommonParams, default_of, param
 from napari_fewshot.methods._registry import get_method
-from napari_fewshot.methods.incontext import network_looks, network_of
+from napari_fewshot.methods.incontext import is_network, network_looks, network_of
 from napari_fewshot.methods.reverse import ReverseJudge
+from napari_fewshot.models import load_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,5 +99,8 @@ def _candidate(name: str, params: AutoParams, encoder: Encoder | None) -> Candid
     cls = method.spec.params
     known = {f: default_of(d) for f, d in cls.__dataclass_fields__.items()}
     common = {f: getattr(params, f) for f in ("seed", "leave_one_out")}
-    model = encoder if method.spec.uses_model else None
+    model = None
+    if method.spec.uses_model:
+        # The network takes part by itself; its features make no better prototypes.
+        model = load_model("filters") if is_network(encoder) else encoder
     return Candidate(name, method, cls(**{**known, **common}), model)

@@ -178,6 +178,11 @@ class InContextMethod:
 METHOD = InContextMethod()
 
 
+def is_network(encoder: Any) -> bool:
+    """Whether an encoder is an in-context network."""
+    return hasattr(encoder, "decode")
+
+
 def network_of(encoder: Any) -> Any:
     """Return the encoder if it is an in-context network, else the bundled one.
 
@@ -186,7 +191,7 @@ def network_of(encoder: Any) -> Any:
     WeightsError
         If the bundled weights are missing, damaged or altered.
     """
-    return encoder if hasattr(encoder, "decode") else load_model(MODEL)
+    return encoder if is_network(encoder) else load_model(MODEL)
 
 
 def network_looks(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QTabWidget, QWidget
+from qtpy.QtCore import QSize
+from qtpy.QtWidgets import QSizePolicy, QTabWidget, QWidget
 
 if TYPE_CHECKING:
     from napari_fewshot.widgets._prompt_panel import PromptPanel
     from napari_fewshot.widgets._support_panel import SupportPanel
+
+MARGIN = 6
 
 
 class EvidenceTabs(QTabWidget):  # type: ignore[misc]
@@ -36,11 +39,26 @@ class EvidenceTabs(QTabWidget):  # type: ignore[misc]
         self.addTab(prompts, "Prompts")
         self.setTabToolTip(1, "Points, boxes and scribbles on this image.")
         self.currentChanged.connect(lambda _: prompts.set_active(self.is_prompting))
+        self.currentChanged.connect(lambda _: self.updateGeometry())
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
 
     @property
     def is_prompting(self) -> bool:
         """Whether the Prompts tab is in front."""
         return bool(self.currentWidget() is self._panels["prompts"])
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """As high as the tab in front, not as the highest one."""
+        return self._of_front(super().sizeHint())
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """As high as the tab in front needs."""
+        return self._of_front(super().minimumSizeHint())
+
+    def _of_front(self, size: QSize) -> QSize:
+        front: QWidget = self.currentWidget()
+        bar = self.tabBar().sizeHint().height()
+        return QSize(size.width(), bar + front.sizeHint().height() + MARGIN)
 
     def show_tab(self, name: str) -> None:
         """Bring a tab to the front: ``"supports"`` or ``"prompts"``."""
