@@ -50,7 +50,7 @@ def speed() -> None:
         run(request, Hooks(), lambda _: None, cache)
 
     segment(0)
-    fitted = next(iter(cache._fits.values()))[0]
+    fitted = next(iter(cache._fits.values())).fitted
     planes = [q.plane(0) for q in queries]
     from napari_fewshot.data import Plane
 

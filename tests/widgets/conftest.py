@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import numpy as np
@@ -36,6 +37,16 @@ def until(condition, what=""):
         time.sleep(0.005)
         assert time.monotonic() < deadline, f"waited too long: {what}"
     QApplication.processEvents()
+
+
+def crash(session):
+    """Leave a session on disk as if its process had died."""
+    session.flush()
+    path = session.state.project / "project.json"
+    mine = f'"open": {os.getpid()}'
+    text = path.read_text()
+    assert mine in text
+    path.write_text(text.replace(mine, '"open": 999999'))
 
 
 @pytest.fixture

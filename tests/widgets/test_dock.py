@@ -14,7 +14,7 @@ import napari_fewshot as nf
 from napari_fewshot.viewer._layers import KEY, current_plane
 from napari_fewshot.widgets._image_panel import parse_planes
 
-from .conftest import FAST, until
+from .conftest import FAST, crash, until
 
 pytestmark = pytest.mark.gui
 
@@ -340,11 +340,7 @@ def test_a_crashed_session_is_offered_and_opened(make_dock, blob_pair, monkeypat
     crashed = nf.Session(method="pixel")
     crashed.set_method(params=FAST)
     crashed.add_support(*blob_pair(0), name="lost and found", classes={1: "cell"})
-    crashed.flush()
-    path = crashed.state.project / "project.json"
-    path.write_text(
-        path.read_text().replace(f'"open": {os.getpid()}', '"open": 999999')
-    )
+    crash(crashed)
     dock = make_dock()
     assert dock.recover_bar.isVisibleTo(dock)
     dock.recover_bar.open_button.click()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
 from napari.utils.shortcuts import default_shortcuts
@@ -14,7 +12,7 @@ from napari_fewshot.viewer._layers import labels_layers
 from napari_fewshot.viewer._prompting import NEGATIVE, POSITIVE, SYMBOLS
 from napari_fewshot.widgets._prompt_form import SHORTCUTS
 
-from .conftest import until
+from .conftest import crash, until
 
 pytestmark = pytest.mark.gui
 
@@ -248,11 +246,7 @@ def test_committed_objects_are_recovered_after_a_crash(make_dock, blob_pair, vie
     mask = np.zeros((96, 112), bool)
     mask[10:20, 10:20] = True
     crashed.commit(mask)
-    crashed.flush()
-    path = crashed.state.project / "project.json"
-    path.write_text(
-        path.read_text().replace(f'"open": {os.getpid()}', '"open": 999999')
-    )
+    crash(crashed)
     dock = make_dock()
     assert dock.recover_bar.isVisibleTo(dock)
     dock.recover_bar.open_button.click()

@@ -107,12 +107,7 @@ def _planes(
     echo: Echo,
 ) -> dict[str, Any]:
     rows: list[Row] = []
-    folders = [p.parent for p in sorted(root.glob("*/dataset.json"))]
-    folders = [f for f in folders if not datasets or f.name in datasets]
-    if not folders:
-        raise DataError(f"{root} holds no data set (a folder with dataset.json).")
-    for folder in folders:
-        facts = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    for folder, facts in open_datasets(root, datasets):
         items = [read_item(folder, item) for item in facts["items"]]
         for value, name in facts["classes"].items():
             pairs = [make_pair(im, la, int(value), g) for im, la, g in items]
@@ -126,6 +121,26 @@ def _planes(
     by_shots = ", ".join(f"k={k} {d:.3f}" for k, d in summary["by_shots"].items())
     echo(f"macro dice {by_shots}; {summary['rows_without_queries']} rows n/a")
     return {"rows": [r.as_dict() for r in rows], "macro": summary}
+
+
+def open_datasets(
+    root: Path, datasets: Sequence[str] = ()
+) -> list[tuple[Path, dict[str, Any]]]:
+    """Return the data sets in a folder with what their ``dataset.json`` says.
+
+    Raises
+    ------
+    DataError
+        If there is none.
+    """
+    folders = [p.parent for p in sorted(root.glob("*/dataset.json"))]
+    folders = [f for f in folders if not datasets or f.name in datasets]
+    if not folders:
+        raise DataError(f"{root} holds no data set (a folder with dataset.json).")
+    return [
+        (f, json.loads((f / "dataset.json").read_text(encoding="utf-8")))
+        for f in folders
+    ]
 
 
 def read_item(folder: Path, item: dict[str, Any]) -> tuple[AnyArray, AnyArray, str]:
@@ -154,7 +169,7 @@ def _score(
         if drawn is None:
             continue
         supports = SupportSet(
-            [_support(pairs[i].image, pairs[i].mask, str(i)) for i in drawn[0]]
+            [plane_support(pairs[i].image, pairs[i].mask, str(i)) for i in drawn[0]]
         )
         start = time.perf_counter()
         masks, fit_seconds = _segment_all(
@@ -182,9 +197,16 @@ def _score(
     )
 
 
-def _support(image: AnyArray, mask: BoolArray, name: str) -> Support:
+def plane_support(image: AnyArray, mask: BoolArray, name: str) -> Support:
+    """Return a plane (H, W) or (H, W, C) with its mask as a support."""
     axes = "yxc" if image.ndim == 3 else "yx"
     return Support(image, mask, classes={1: "object"}, axes=axes, name=name)
+
+
+def plane_query(image: AnyArray) -> Image:
+    """Return a plane (H, W) or (H, W, C) as a query."""
+    axes = "yxc" if image.ndim == 3 else "yx"
+    return Image.from_array(image, axes=axes, name="query")
 
 
 def _segment_all(
@@ -193,8 +215,7 @@ def _segment_all(
     """Segment images of any size with one fit; returns masks and its seconds."""
     cache, masks, fit_seconds = FitCache(), [], 0.0
     for image in images:
-        axes = "yxc" if image.ndim == 3 else "yx"
-        query = Image.from_array(image, axes=axes, name="query")
+        query = plane_query(image)
         results: list[PlaneResult] = []
         request = SegmentRequest(query, supports, keep_probabilities=False, **options)
         summary = run(request, Hooks(), results.append, cache)
@@ -238,7 +259,7 @@ def _chaos(root: Path, options: dict[str, Any], echo: Echo) -> dict[str, Any]:
         count += len(queries)
         if options["method"] == "copy":
             return copy_support(plane, mask, queries)
-        support = SupportSet([_support(plane, mask, "support")])
+        support = SupportSet([plane_support(plane, mask, "support")])
         request = SegmentRequest(
             Image.from_array(queries, axes="tyx", name="query"), support, **options
         )

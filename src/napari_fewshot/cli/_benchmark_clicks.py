@@ -16,9 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fewshot.cli._benchmark import environment, read_item
-from napari_fewshot.data import Hooks, Image, PromptSet, Support, SupportSet
-from napari_fewshot.errors import DataError
+from napari_fewshot.cli._benchmark import (
+    environment,
+    open_datasets,
+    plane_query,
+    plane_support,
+    read_item,
+)
+from napari_fewshot.data import Hooks, PromptSet, SupportSet
 from napari_fewshot.evaluation import (
     Pair,
     binary_dice,
@@ -97,14 +102,9 @@ def run_click_benchmark(
     DataError
         If the folder holds no data set.
     """
-    folders = [p.parent for p in sorted(Path(root).glob("*/dataset.json"))]
-    folders = [f for f in folders if not datasets or f.name in datasets]
-    if not folders:
-        raise DataError(f"{root} holds no data set (a folder with dataset.json).")
     rows: list[dict[str, Any]] = []
     options: dict[str, Any] = {"method": method, "model": model}
-    for folder in folders:
-        facts = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    for folder, facts in open_datasets(Path(root), datasets):
         for value, name in facts["classes"].items():
             pairs, instances = _pairs(folder, facts, int(value))
             for count in supports:
@@ -173,7 +173,9 @@ def _row(
         chosen = [i for i in others if pairs[i].group not in groups][:count]
         if len(chosen) < count or not queries:
             continue
-        support = SupportSet([_support(pairs[i]) for i in chosen])
+        support = SupportSet(
+            [plane_support(pairs[i].image, pairs[i].mask, str(i)) for i in chosen]
+        )
         for task in _tasks(pairs, instances, queries, whole=whole):
             robot = _Robot(task.pair, support, options)
             start = robot.segment([]) if count else np.zeros_like(task.truth)
@@ -227,8 +229,7 @@ class _Robot:
     """Segments one image from clicks, as a user's session would."""
 
     def __init__(self, pair: Pair, support: SupportSet, options: dict[str, Any]):
-        axes = "yxc" if pair.image.ndim == 3 else "yx"
-        self._query = Image.from_array(pair.image, axes=axes, name="query")
+        self._query = plane_query(pair.image)
         self._support, self._options = support, options
         self._cache = FitCache()
         self._pixels = pair.image
@@ -281,11 +282,6 @@ def _random_walker(image: AnyArray, clicks: Sequence[Click]) -> BoolArray:
         )
     grown: BoolArray = found == 1
     return grown
-
-
-def _support(pair: Pair) -> Support:
-    axes = "yxc" if pair.image.ndim == 3 else "yx"
-    return Support(pair.image, pair.mask, classes={1: "object"}, axes=axes)
 
 
 def _macro(

@@ -10,7 +10,7 @@ from napari_fewshot.data._axes import (
 from napari_fewshot.data._classes import ClassTable, SegmentClass, default_colour
 from napari_fewshot.data._embedding import Embedding
 from napari_fewshot.data._hooks import Hooks, Progress
-from napari_fewshot.data._image import Image, apply_window, intensity_window
+from napari_fewshot.data._image import Image, apply_window, as_plane, intensity_window
 from napari_fewshot.data._prediction import Prediction
 from napari_fewshot.data._prompts import PlanePrompts, PromptSet, TextPrompt
 from napari_fewshot.data._sample import Plane, Sample
@@ -32,6 +32,7 @@ __all__ = [
     "SupportSet",
     "TextPrompt",
     "apply_window",
+    "as_plane",
     "default_colour",
     "intensity_window",
     "label_axes",

@@ -261,6 +261,16 @@ def apply_window(pixels: FloatArray, window: tuple[float, float]) -> FloatArray:
     return scaled.astype(np.float32, copy=False)
 
 
+def as_plane(image: AnyArray) -> FloatArray:
+    """Return one plane as ``(y, x, c)`` float32 in [0, 1]; windowed if it is not."""
+    if image.ndim == 2:
+        image = image[..., None]
+    pixels: FloatArray = image.astype(np.float32)
+    if image.dtype.kind == "f" and pixels.min() >= 0 and pixels.max() <= 1:
+        return pixels
+    return apply_window(pixels, intensity_window([pixels]))
+
+
 def _thin(pixels: AnyArray, limit: int) -> AnyArray:
     step = max(1, int(np.ceil(np.sqrt(pixels.size / limit))))
     return pixels[::step, ::step]

@@ -7,9 +7,53 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_fewshot.methods import FittedMethod, Reliability
+    from napari_fewshot._types import FloatArray
+    from napari_fewshot.methods import (
+        FittedMethod,
+        Prompter,
+        Reliability,
+        ReverseJudge,
+    )
 
 MAX_FITS = 4
+
+
+@dataclass
+class Learnt:
+    """Everything that follows from the supports alone, and the plane seen last.
+
+    Attributes
+    ----------
+    fitted : FittedMethod
+        The method after its fit.
+    reliability : Reliability
+        Leave-one-out scores.
+    judge : ReverseJudge, optional
+        Judges masks on queries.
+    prompter : Prompter, optional
+        Follows prompts; made when the first ones come.
+    """
+
+    fitted: FittedMethod
+    reliability: Reliability
+    judge: ReverseJudge | None = None
+    prompter: Prompter | None = None
+    _plane: str = ""
+    _maps: dict[int, FloatArray] = field(default_factory=dict)
+
+    def recall(self, plane: str) -> dict[int, FloatArray] | None:
+        """Return the maps of the plane that was seen last, if it is this one.
+
+        Parameters
+        ----------
+        plane : str
+            Digest of its pixels and position.
+        """
+        return dict(self._maps) if plane == self._plane else None
+
+    def remember(self, plane: str, maps: dict[int, FloatArray]) -> None:
+        """Keep the maps of a plane: the next click is most often on the same one."""
+        self._plane, self._maps = plane, dict(maps)
 
 
 @dataclass
@@ -23,17 +67,15 @@ class FitCache:
     """
 
     max_fits: int = MAX_FITS
-    _fits: OrderedDict[str, tuple[FittedMethod, Reliability]] = field(
-        default_factory=OrderedDict
-    )
+    _fits: OrderedDict[str, Learnt] = field(default_factory=OrderedDict)
 
-    def get(self, key: str) -> tuple[FittedMethod, Reliability] | None:
+    def get(self, key: str) -> Learnt | None:
         """Return a fit, or None."""
         if key in self._fits:
             self._fits.move_to_end(key)
         return self._fits.get(key)
 
-    def put(self, key: str, fit: tuple[FittedMethod, Reliability]) -> None:
+    def put(self, key: str, fit: Learnt) -> None:
         """Remember a fit."""
         self._fits[key] = fit
         self._fits.move_to_end(key)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from napari_fewshot._types import FloatArray
     from napari_fewshot.data import Hooks, Plane, PromptSet, Sample
+    from napari_fewshot.inference._cache import Learnt
+    from napari_fewshot.inference._request import SegmentRequest
     from napari_fewshot.models import Encoder
 
 
@@ -69,24 +71,26 @@ class Prompting:
 
 
 def prepare_prompting(
-    prompts: Mapping[int, PromptSet],
-    n_planes: int,
+    request: SegmentRequest,
+    learnt: Learnt,
     samples: Sequence[Sample],
     classes: Sequence[int],
     encoder: Encoder | None,
 ) -> Prompting | None:
     """Return what follows the prompts, or None when there are none.
 
+    The encoded supports stay in ``learnt``, so that the next click finds them.
+
     Raises
     ------
     WeightsError
         If the bundled network cannot be loaded.
     """
-    if not prompts:
+    if not request.prompts:
         return None
-    model = network_of(encoder)
-    known = [v for v in classes if v in prompts]
-    return Prompting(Prompter.fit(model, samples, known), dict(prompts), n_planes)
+    if learnt.prompter is None:
+        learnt.prompter = Prompter.fit(network_of(encoder), samples, classes)
+    return Prompting(learnt.prompter, dict(request.prompts), request.query.n_planes)
 
 
 def prompted_planes(prompts: Mapping[int, PromptSet], n_planes: int) -> tuple[int, ...]:

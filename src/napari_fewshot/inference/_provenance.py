@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from napari_fewshot.methods import params_to_dict
 
 if TYPE_CHECKING:
+    from napari_fewshot.inference._cache import Learnt
     from napari_fewshot.inference._request import SegmentRequest
-    from napari_fewshot.methods import CommonParams, FittedMethod, Reliability
+    from napari_fewshot.methods import CommonParams
 
 VERSIONED = ("napari-fewshot", "numpy", "scikit-image", "scikit-learn", "scipy")
 
@@ -18,8 +19,7 @@ VERSIONED = ("napari-fewshot", "numpy", "scikit-image", "scikit-learn", "scipy")
 class Fit(Protocol):
     """What a record tells of a fit."""
 
-    fitted: FittedMethod
-    reliability: Reliability
+    learnt: Learnt
     names: dict[int, str]
     model: Any
     digests: list[str]
@@ -52,7 +52,7 @@ def provenance_of(
         "method": request.method,
         "model": None if fit.model is None else fit.model.spec.name,
         "weights_sha256": getattr(fit.model, "sha256", None),
-        "choice": fit.fitted.choice,
+        "choice": fit.learnt.fitted.choice,
         "params": params_to_dict(params),
         "classes": {str(v): n for v, n in fit.names.items()},
         "versions": {
@@ -80,7 +80,7 @@ def provenance_of(
             "support_fingerprints": fit.digests,
         },
         "seconds": {k: round(v, 4) for k, v in seconds.items()},
-        "score_kind": fit.reliability.kind,
+        "score_kind": fit.learnt.reliability.kind,
         "device": str(getattr(fit.model, "device", "cpu")),
         "precision": "fp32",
         "seed": params.seed,

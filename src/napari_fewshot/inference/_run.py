@@ -16,6 +16,7 @@ import numpy as np
 
 from napari_fewshot.data import Hooks, Plane, Progress
 from napari_fewshot.errors import PromptError, WeightsError
+from napari_fewshot.inference._cache import Learnt
 from napari_fewshot.inference._checks import check_request, is_constant
 from napari_fewshot.inference._prompted import (
     Prompting,
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from napari_fewshot.data import Sample
     from napari_fewshot.inference._cache import FitCache
     from napari_fewshot.inference._request import OnPlane
-    from napari_fewshot.methods import CommonParams, FittedMethod, Method
+    from napari_fewshot.methods import CommonParams, Method
     from napari_fewshot.models import Encoder
 
 # Weight of what a mask teaches against the leave-one-out score of the supports.
@@ -100,7 +101,7 @@ def run(
     fit = _fit(
         request, method, params, _scaled(hooks, fit_steps, total), cache, seconds
     )
-    tally = _Tally(fit.reliability)
+    tally = _Tally(fit.learnt.reliability)
     start = time.perf_counter()
     for done, plane in enumerate(planes):
         left = (
@@ -120,8 +121,8 @@ def run(
         scores=tally.scores(),
         score_intervals=tally.intervals(),
         present=tally.present,
-        support_scores=fit.reliability.support_scores,
-        choice=fit.fitted.choice,
+        support_scores=fit.learnt.reliability.support_scores,
+        choice=fit.learnt.fitted.choice,
         provenance=provenance_of(
             request, params, fit, tally.digest.hexdigest(), seconds
         ),
@@ -146,14 +147,12 @@ def _wanted_planes(request: SegmentRequest) -> tuple[int, ...]:
 
 @dataclass
 class _Fit:
-    fitted: FittedMethod
-    reliability: Reliability
+    learnt: Learnt
     names: dict[int, str]
     model: Encoder | None
     digests: list[str]
     fillable: dict[int, bool]
     prompting: Prompting | None = None
-    judge: ReverseJudge | None = None
 
 
 @dataclass
@@ -222,12 +221,11 @@ def _fit(
     if not count:
         encoder = network_of(_encoder(request, method))
         names = {v: dict(request.classes).get(v, n) for v, n in asked.items()}
-        prompting = prepare_prompting(
-            request.prompts, request.query.n_planes, (), (), encoder
-        )
+        nothing = Learnt(_Unfitted(), Reliability())
+        prompting = prepare_prompting(request, nothing, (), (), encoder)
         seconds["fit"] = time.perf_counter() - start
         fillable = dict.fromkeys(names, True)
-        return _Fit(_Unfitted(), Reliability(), names, encoder, [], fillable, prompting)
+        return _Fit(nothing, names, encoder, [], fillable, prompting)
     stage = (
         "Learning from 1 support" if count == 1 else f"Learning from {count} supports"
     )
@@ -247,26 +245,25 @@ def _fit(
             params_to_dict(params),
         ]
     )
-    known = cache.get(key) if cache is not None else None
-    if known is None:
+    learnt = cache.get(key) if cache is not None else None
+    if learnt is None:
         fitted = method.fit(samples, classes, params, encoder, hooks)
         seconds["fit"] = time.perf_counter() - start
         start = time.perf_counter()
-        known = fitted, method.assess(samples, classes, params, encoder, hooks, fitted)
+        learnt = Learnt(
+            fitted, method.assess(samples, classes, params, encoder, hooks, fitted)
+        )
+        if params.leave_one_out and learnt.reliability.kind == "leave-one-out":
+            learnt.judge = _judge(encoder, samples, classes)
         seconds["assess"] = time.perf_counter() - start
         if cache is not None:
-            cache.put(key, known)
+            cache.put(key, learnt)
     else:
         seconds.update(fit=time.perf_counter() - start, assess=0.0)
     fillable = {v: not _has_holes(samples, v) for v in names}
     used = {v: n for v, n in names.items() if v in classes or v in asked}
-    prompting = prepare_prompting(
-        request.prompts, request.query.n_planes, samples, classes, encoder
-    )
-    judge = None
-    if params.leave_one_out and known[1].kind == "leave-one-out":
-        judge = _judge(encoder, samples, classes)
-    return _Fit(*known, used, encoder, digests, fillable, prompting, judge)
+    prompting = prepare_prompting(request, learnt, samples, classes, encoder)
+    return _Fit(learnt, used, encoder, digests, fillable, prompting)
 
 
 def _judge(
@@ -300,16 +297,23 @@ def _segment_plane(
     hooks: Hooks,
     tally: _Tally,
 ) -> PlaneResult:
-    query = request.query
-    position = query.relative_position(plane)
-    seen = Plane(query.plane(plane), position, query.pixel_size)
-    tally.digest.update(query.plane_digest(plane).encode())
+    query, learnt = request.query, fit.learnt
+    digest = query.plane_digest(plane)
+    tally.digest.update(digest.encode())
+    seen = None
     if is_constant(query, plane):
         # A blank plane of a stack holds nothing; methods need not be asked.
         shape = query.plane_shape
         maps = {v: np.zeros(shape, np.float32) for v in fit.names}
     else:
-        maps = fit.fitted.predict(seen, hooks)
+        position = query.relative_position(plane)
+        seen = Plane(query.plane(plane), position, query.pixel_size)
+        key = f"{digest} {query.window} {position} {query.pixel_size}"
+        known = learnt.recall(key)
+        if known is None:
+            known = learnt.fitted.predict(seen, hooks)
+            learnt.remember(key, known)
+        maps = known
         if fit.prompting is not None:
             maps = fit.prompting.apply(plane, seen, maps, hooks)
     labels = probabilities_to_labels(
@@ -322,13 +326,14 @@ def _segment_plane(
     )
     scores = {}
     for value, probability in maps.items():
-        score = _plane_score(value, probability, fit.reliability)
-        if fit.judge is not None and (labels == value).any():
+        score = _plane_score(value, probability, learnt.reliability)
+        mask = labels == value
+        if learnt.judge is not None and seen is not None and mask.any():
             # What the mask teaches about the supports says most about this plane.
-            taught = fit.judge.expected_dice(seen.image, value, labels == value)
+            taught = learnt.judge.expected_dice(seen.image, value, mask)
             score = (score + JUDGE_WEIGHT * taught) / (1 + JUDGE_WEIGHT)
         scores[value] = score
-        tally.add(value, scores[value], bool((labels == value).any()))
+        tally.add(value, score, bool(mask.any()))
     instances = None
     if params.instances != "none":
         instances = split_instances(labels, params.instances)

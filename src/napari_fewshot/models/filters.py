@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fewshot.data import Embedding, apply_window, intensity_window
+from napari_fewshot.data import Embedding, as_plane
 from napari_fewshot.errors import WeightsError
 from napari_fewshot.models._registry import FILTERS
 from napari_fewshot.ops import fit_factor, pixel_features, resize_image, scaled_shape
 
 if TYPE_CHECKING:
-    from napari_fewshot._types import AnyArray, FloatArray
+    from napari_fewshot._types import FloatArray
 
 WORKING_SIDE = 256
 STRIDE = 2
@@ -46,7 +46,7 @@ class FilterEncoder:
         Embedding
             (C, h, w) with h, w half of the working size (longest side 256).
         """
-        plane = _as_plane(np.asarray(image))
+        plane = as_plane(np.asarray(image))
         shape = (plane.shape[0], plane.shape[1])
         small = scaled_shape(shape, fit_factor(shape, WORKING_SIDE, WORKING_SIDE))
         features = pixel_features(resize_image(plane, small), SIGMAS)
@@ -69,15 +69,6 @@ def load(checkpoint: Any, device: str, precision: str) -> FilterEncoder:
     if checkpoint is not None:
         raise WeightsError("The model 'filters' has no weights; leave checkpoint out.")
     return FilterEncoder()
-
-
-def _as_plane(image: AnyArray) -> FloatArray:
-    if image.ndim == 2:
-        image = image[..., None]
-    pixels: FloatArray = image.astype(np.float32)
-    if image.dtype.kind == "f" and pixels.min() >= 0 and pixels.max() <= 1:
-        return pixels
-    return apply_window(pixels, intensity_window([pixels]))
 
 
 def _statistics(count: int) -> tuple[FloatArray, FloatArray]:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from napari_fewshot.data import Embedding, apply_window, intensity_window
+from napari_fewshot.data import Embedding, as_plane
 from napari_fewshot.errors import ModelError, WeightsError
 from napari_fewshot.models._network import (
     PROMPT_CHANNELS,
@@ -34,7 +34,7 @@ from napari_fewshot.models.prompt_image import prompt_image
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from napari_fewshot._types import AnyArray, BoolArray, FloatArray
+    from napari_fewshot._types import BoolArray, FloatArray
     from napari_fewshot.data import PlanePrompts, Sample
 
 WEIGHTS = Path(__file__).parent / "weights" / "incontext_small.safetensors"
@@ -86,7 +86,7 @@ class InContextModel:
         image : array (H, W) or (H, W, C)
             Floats in [0, 1]; other dtypes are windowed first.
         """
-        plane = _as_plane(np.asarray(image))
+        plane = as_plane(np.asarray(image))
         array = self.features(plane, EMBEDDING_SIDE).maps[1][0].float().cpu().numpy()
         return Embedding(array, (plane.shape[0], plane.shape[1]), self.spec.name)
 
@@ -101,13 +101,14 @@ class InContextModel:
         side : int
             Longest side of the network's copy.
         """
-        digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16)
+        image = np.ascontiguousarray(image)
+        digest = hashlib.blake2b(image.data, digest_size=16)
         key = f"{digest.hexdigest()}{image.shape}", side
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        pixels = three_channels(torch.from_numpy(np.ascontiguousarray(image)))
+        pixels = three_channels(torch.from_numpy(image))
         shape = working_shape((image.shape[0], image.shape[1]), side)
         small = resample(pixels[None].to(self.device), shape)
         found = self.network.encode(standardise(small))
@@ -357,12 +358,3 @@ def join_contexts(parts: Sequence[Context]) -> Context:
 
 def _size(features: Features) -> int:
     return sum(t.numel() * t.element_size() for part in features for t in part)
-
-
-def _as_plane(image: AnyArray) -> FloatArray:
-    if image.ndim == 2:
-        image = image[..., None]
-    pixels: FloatArray = image.astype(np.float32)
-    if image.dtype.kind == "f" and pixels.min() >= 0 and pixels.max() <= 1:
-        return pixels
-    return apply_window(pixels, intensity_window([pixels]))

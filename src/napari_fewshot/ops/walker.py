@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_fewshot.ops.clicks import interior_distance
 from napari_fewshot.ops.matching import bounding_box
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def walk_boundary(image: FloatArray, soft: FloatArray, band: float) -> FloatArra
         return soft
     top, bottom, left, right = bounding_box(mask, int(np.ceil(band)) + 2)
     window = np.s_[top:bottom, left:right]
-    inside = ndimage.distance_transform_edt(np.pad(mask[window], 1))[1:-1, 1:-1]
+    inside = interior_distance(mask[window])
     outside = ndimage.distance_transform_edt(~mask[window])
     seeds = np.zeros(inside.shape, np.int32)
     seeds[inside > inside.max() / 2] = 1

@@ -99,9 +99,10 @@ class Session(Results):
         self._executor = get_executor(executor)
         super().__init__(Document(model=model, method=method, device=device))
         self._wait_for = wait_for or (lambda job: (job.wait(), None)[1])
+        dispatch = dispatch or (lambda call: call())
         self._runner = Runner(
             self._executor,
-            dispatch or (lambda call: call()),
+            dispatch,
             on_progress=self.progressed.emit,
             on_plane=self.plane_finished.emit,
             on_outcome=self._on_outcome,
@@ -109,7 +110,7 @@ class Session(Results):
         )
         self._previewer = Previewer(
             self._executor,
-            dispatch or (lambda call: call()),
+            dispatch,
             on_preview=self.previewed.emit,
             on_error=self.failed.emit,
         )

@@ -280,7 +280,7 @@ class Binding(QObject):  # type: ignore[misc]
                 labels,
                 name=f"{layer.name} - fewshot",
                 metadata={KEY: {"role": "result", "query": layer.unique_id}},
-                colormap=colormap(self.session.state.classes),
+                colormap=colormap(self.session.state.classes.colours),
                 opacity=0.6,
             )
             factor = self._level_factor(layer, labels)
@@ -325,7 +325,7 @@ class Binding(QObject):  # type: ignore[misc]
         layer = self._ensure_result(prediction.labels)
         if layer is None:
             return
-        layer.colormap = colormap(state.classes)
+        layer.colormap = colormap(state.classes.colours)
         layer.features = class_features(state.classes, prediction)
         layer.metadata[KEY] = {
             **layer.metadata.get(KEY, {}),

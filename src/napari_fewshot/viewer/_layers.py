@@ -15,6 +15,8 @@ from napari_fewshot.data import ClassTable, Image, layer_options
 from napari_fewshot.io import open_image
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from napari.components import ViewerModel
     from napari.layers import Layer
 
@@ -132,14 +134,14 @@ def placement(layer: Any) -> dict[str, Any]:
     return found
 
 
-def colormap(classes: ClassTable) -> Any:
-    """Return the colours of the class table for a labels layer."""
+def colormap(colours: Mapping[int, Any]) -> Any:
+    """Return the colours of label values for a labels layer; others are not drawn."""
     from napari.utils import DirectLabelColormap
 
-    colours: dict[int | None, Any] = {None: "transparent", 0: "transparent"}
-    for value, colour in classes.colours.items():
-        colours[value] = colour
-    return DirectLabelColormap(color_dict=colours)
+    shown: dict[int | None, Any] = {None: "transparent", 0: "transparent"}
+    for value, colour in colours.items():
+        shown[value] = colour
+    return DirectLabelColormap(color_dict=shown)
 
 
 def class_features(classes: ClassTable, prediction: Prediction | None) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from napari_fewshot.data import PromptSet
-from napari_fewshot.viewer._layers import KEY, placement
+from napari_fewshot.viewer._layers import KEY, colormap, placement
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -119,7 +119,7 @@ class PromptLayers(QObject):  # type: ignore[misc]
             layer = self.viewer.add_labels(
                 np.zeros(image.label_shape, np.uint8), **options
             )
-            layer.colormap = _two_colours()
+            layer.colormap = colormap({1: COLOURS[POSITIVE], 2: COLOURS[NEGATIVE]})
             if kind == "scribbles":
                 layer.brush_size = max(2, round(max(image.plane_shape) / 100))
                 layer.selected_label = 1 if self.sign == POSITIVE else 2
@@ -238,7 +238,7 @@ class PromptLayers(QObject):  # type: ignore[misc]
             data[...] = 0
         else:
             data[image.label_key(plane)] = mask
-            layer.colormap = _one_colour(colour)
+            layer.colormap = colormap({1: colour})
         layer.refresh()
 
     def _show(self, plane: int, prompts: PromptSet) -> None:
@@ -353,24 +353,3 @@ def _corners(leading: tuple[int, ...], box: Any) -> Any:
     top, left, bottom, right = box
     flat = [(top, left), (top, right), (bottom, right), (bottom, left)]
     return np.array([(*leading, *corner) for corner in flat], float)
-
-
-def _two_colours() -> Any:
-    from napari.utils import DirectLabelColormap
-
-    return DirectLabelColormap(
-        color_dict={
-            None: "transparent",
-            0: "transparent",
-            1: COLOURS[POSITIVE],
-            2: COLOURS[NEGATIVE],
-        }
-    )
-
-
-def _one_colour(colour: str) -> Any:
-    from napari.utils import DirectLabelColormap
-
-    return DirectLabelColormap(
-        color_dict={None: "transparent", 0: "transparent", 1: colour}
-    )

@@ -272,9 +272,8 @@ class PromptPanel(PromptForm):
         if plane != self._plane:
             if self._preview is not None and not self._is_committed():
                 self.commit()
-            self.layers.clear(self._plane)
-            self._plane = plane
             self._begin()
+            self._plane = plane
 
     def _show_status(self) -> None:
         preview = self._preview
