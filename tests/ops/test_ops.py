@@ -25,7 +25,9 @@ from napari_fewshot.ops import (
     smooth,
     soft_dice,
     split_instances,
+    standing_out,
     walk_boundary,
+    walk_from_clicks,
 )
 
 RNG = np.random.default_rng(0)
@@ -206,6 +208,55 @@ def test_the_walker_settles_on_the_edge():
 def test_the_walker_leaves_flat_images_alone(image):
     rough = disc(32, 42, 11).astype(np.float32)
     np.testing.assert_array_equal(walk_boundary(image, rough, 6.0), rough)
+
+
+def known(*points, shape=(64, 80)):
+    mask = np.zeros(shape, bool)
+    for row, column in points:
+        mask[row, column] = True
+    return mask
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_one_click_finds_the_object_it_stands_out_from(channels):
+    truth = disc(30, 40, 12)
+    image = (truth[..., None] + 0.2 * RNG.standard_normal((64, 80, channels))) / 2
+    guess = np.full(truth.shape, 0.5, np.float32)
+    click, nothing = known((28, 43)), known()
+    image = image.astype(np.float32)
+    found = walk_from_clicks(image, click, nothing, guess, 1.0) > 0
+    assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.9
+
+
+def test_the_walk_keeps_to_what_is_known():
+    image = RNG.random((64, 80, 1)).astype(np.float32)
+    positive, negative = known((20, 20), (50, 60)), known((32, 40), (1, 1))
+    guess = np.full(positive.shape, 0.5, np.float32)
+    odds = walk_from_clicks(image, positive, negative, guess, 0.5)
+    assert odds.dtype == np.float32
+    assert (odds[positive] > 0).all()
+    assert (odds[negative] < 0).all()
+    every = np.ones_like(positive)
+    assert (walk_from_clicks(image, every, ~every, guess, 1.0) > 0).all()
+
+
+def test_large_planes_walk_on_a_small_copy_with_every_click():
+    truth = np.kron(disc(30, 40, 12), np.ones((10, 10), bool))
+    image = truth[..., None].astype(np.float32)
+    click = known((300, 400), shape=truth.shape)
+    guess = np.full(truth.shape, 0.5, np.float32)
+    found = walk_from_clicks(image, click, known(shape=truth.shape), guess, 1.0) > 0
+    assert found.shape == truth.shape
+    assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.9
+
+
+def test_the_level_with_the_clearest_boundary_is_chosen():
+    rows, columns = np.mgrid[:64, :80]
+    cone = 4 - np.hypot(rows - 30, columns - 40) / 4
+    image = (disc(30, 40, 12)[..., None] * 1.0).astype(np.float32)
+    level = standing_out(image, cone, np.full(cone.shape, 0.5))
+    assert abs(level - (4 - 12 / 4)) < 0.25
+    assert standing_out(0 * image, cone, 0 * cone) == 0
 
 
 def test_masked_average_and_cosine_have_closed_forms():

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # Queries a task in the first pass, and of these in the correcting pass.
 QUERIES, SECOND = 4, 2
 RIDGE_WEIGHT = 0.15
+# Most clicks between the passes.
+CORRECTIONS = 3
 
 
 def pick(features: Features, tasks: int, begin: int, end: int) -> Features:
@@ -88,7 +90,8 @@ def episode_loss(
     second = min(SECOND, queries)
     for i in slice_tasks(tasks, queries, 0, second):
         if modes[i] != SUPPORTS_ONLY:
-            correct(rng, prompts[i], past[i] > 0, wanted[i])
+            clicks = int(rng.integers(1, CORRECTIONS + 1))
+            correct(rng, prompts[i], past[i] > 0, wanted[i], clicks)
         remember(prompts[i], past[i], rng)
     _, more = run(0, second)
     found = torch.from_numpy(past > 0)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from napari_fewshot.models.prompt_image import draw_box, draw_points
 from napari_fewshot.ops import next_click
@@ -58,19 +59,29 @@ def first_prompts(
     else:
         for _ in range(int(rng.integers(1, 4))):
             correct(rng, prompts, prompts[0] > 0, wanted)
-        if rng.random() < 0.3 and not wanted.all():
-            at = rng.choice(np.flatnonzero(~wanted))
-            draw_points(prompts[1], [np.unravel_index(at, wanted.shape)])
+        if rng.random() < 0.4 and not wanted.all():
+            _add_negatives(rng, prompts[1], wanted)
     return prompts, wanted
 
 
 def correct(
-    rng: np.random.Generator, prompts: AnyArray, found: AnyArray, wanted: AnyArray
+    rng: np.random.Generator,
+    prompts: AnyArray,
+    found: AnyArray,
+    wanted: AnyArray,
+    count: int = 1,
 ) -> None:
-    """Add the click of a user who looks at ``found``, in place."""
-    click = next_click(found, wanted, rng)
-    if click is not None:
+    """Add the clicks of a user who looks at ``found``, in place.
+
+    One click is spent on an error; the next one goes to the largest error left.
+    """
+    for _ in range(count):
+        click = next_click(found, wanted, rng)
+        if click is None:
+            return
         draw_points(prompts[0 if click[2] else 1], [click[:2]])
+        parts, _ = ndimage.label(found ^ wanted, np.ones((3, 3)))
+        found = np.where(parts == parts[click[:2]], wanted, found)
 
 
 def remember(prompts: AnyArray, logits: AnyArray, rng: np.random.Generator) -> None:
@@ -87,8 +98,6 @@ def remember(prompts: AnyArray, logits: AnyArray, rng: np.random.Generator) -> N
 
 
 def _one_part(rng: np.random.Generator, truth: AnyArray) -> AnyArray:
-    from scipy import ndimage
-
     parts, number = ndimage.label(truth, np.ones((3, 3)))
     sizes = np.bincount(parts.ravel())[1:]
     good = np.flatnonzero(sizes >= max(6, 0.05 * sizes.max())) + 1
@@ -107,6 +116,18 @@ def _add_box(rng: np.random.Generator, prompts: AnyArray, wanted: AnyArray) -> N
         prompts[2],
         np.concatenate([low + rng.normal(0, slack), high + rng.normal(0, slack)]),
     )
+
+
+def _add_negatives(
+    rng: np.random.Generator, channel: AnyArray, wanted: AnyArray
+) -> None:
+    """Click outside the target: mostly close to it, where masks leak."""
+    outside = ~wanted
+    if rng.random() < 0.7:
+        reach = rng.uniform(3, 25)
+        outside &= ndimage.distance_transform_edt(outside) <= reach
+    at = rng.choice(np.flatnonzero(outside), int(rng.integers(1, 4)))
+    draw_points(channel, np.stack(np.unravel_index(at, wanted.shape), 1))
 
 
 def _add_scribble(

@@ -2,8 +2,10 @@
 
 The network looks twice, first small, then larger with its own first answer before its
 eyes, as it was trained to. Nothing is remembered between calls: the same prompts always
-give the same mask, in whatever order they were placed. A small object on a large plane
-is then decoded once more on a crop around it.
+give the same mask, in whatever order they were placed. Without supports the clicks also
+start a random walk on the image, which knows nothing of shapes but stops at edges; its
+log-odds are added. A small object on a large plane is then decoded once more on a crop
+around it.
 """
 
 from __future__ import annotations
@@ -14,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_fewshot.data import PlanePrompts
+from napari_fewshot.methods._fusion import sigmoid
+from napari_fewshot.ops import walk_from_clicks
+from napari_fewshot.ops.walker import CLICK_SIDE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,6 +36,8 @@ SMALL = 0.3
 # The crop is this many times as large as the object.
 CROP_MARGIN = 2.2
 MIN_CROP = 24
+# The walk weighs this much against the network, whose log-odds are held back.
+WALK_WEIGHT, CERTAIN = 2.0, 4.0
 # A mask given as a first guess is believed as much as these log-odds.
 BELIEF = 3.0
 
@@ -101,6 +108,7 @@ class Prompter:
         if prompts.mask is not None:
             past = np.where(prompts.mask, BELIEF, -BELIEF).astype(np.float32)
         looks: list[FloatArray] = []
+        alone = True
         for side in SIDES:
             hooks.check()
             features = self.model.features(image, side)
@@ -108,15 +116,18 @@ class Prompter:
             if context is None and prompts.mask is not None:
                 # A first guess is what a support is: it shows what is meant.
                 context = self.model.context([features], [prompts.mask])
+            alone = alone and context is None
             past = self.model.decode(features, context, shape, prompts, past)
             looks.append(past)
         found: FloatArray = np.mean(looks, axis=0)
+        if alone:
+            found = add_walk(found, image, prompts)
         if max(shape) < LARGE:
             return found
         window = crop_window(found, prompts)
         if window is not None:
             hooks.check()
-            found = self._look_closer(image, prompts, found, window)
+            found = self._look_closer(image, prompts, found, window, walk=alone)
         return found
 
     def _look_closer(
@@ -125,6 +136,8 @@ class Prompter:
         prompts: PlanePrompts,
         past: FloatArray,
         window: tuple[slice, slice],
+        *,
+        walk: bool,
     ) -> FloatArray:
         """Decode a crop; its scale is not that of the supports, so they stay out."""
         part = np.ascontiguousarray(image[window])
@@ -132,10 +145,57 @@ class Prompter:
         inside = shifted(prompts, window)
         features = self.model.features(part, CROP_SIDE)
         closer = self.model.decode(features, None, shape, inside, past[window])
+        if walk:
+            closer = add_walk(closer, part, inside)
         weight = taper(shape)
         found: FloatArray = past.copy()
         found[window] = weight * closer + (1 - weight) * past[window]
         return found
+
+
+def add_walk(
+    logits: FloatArray, image: FloatArray, prompts: PlanePrompts
+) -> FloatArray:
+    """Add the log-odds of a random walk from the clicks to those of the network.
+
+    Parameters
+    ----------
+    logits : array (H, W)
+        Of the network.
+    image : array (H, W, C)
+        The plane, in [0, 1].
+    prompts : PlanePrompts
+        In its pixels; without anything positive the logits are returned as they are.
+    """
+    shape = (image.shape[0], image.shape[1])
+    positive, negative = np.zeros((2, *shape), bool)
+    if len(prompts.boxes):
+        negative[:] = True
+        for box in np.asarray(prompts.boxes):
+            low = np.floor(np.maximum(box[:2], 0)).astype(int)
+            high = np.ceil(np.maximum(box[2:], 0)).astype(int)
+            negative[low[0] : high[0], low[1] : high[1]] = False
+    # A click is as large on the small copy as it is in the robot's hand: 3 x 3.
+    reach = max(1, round(max(shape) / CLICK_SIDE))
+    for points, known in ((prompts.negative, negative), (prompts.positive, positive)):
+        for row, column in np.rint(np.asarray(points).reshape(-1, 2)).astype(int):
+            rows = slice(max(row - reach, 0), max(row + reach + 1, 0))
+            known[rows, max(column - reach, 0) : max(column + reach + 1, 0)] = True
+    if prompts.scribbles is not None:
+        drawn = np.asarray(prompts.scribbles)
+        positive |= drawn == 1
+        negative |= drawn == -1
+    if not positive.any():
+        return logits
+    logits = np.clip(logits, -CERTAIN, CERTAIN)
+    given = len(prompts.positive) + len(prompts.negative) + len(prompts.boxes)
+    if prompts.scribbles is not None:
+        given += 2
+    walked = walk_from_clicks(
+        image, positive, negative & ~positive, sigmoid(logits), 1 / max(given, 1)
+    )
+    total: FloatArray = logits + WALK_WEIGHT * walked
+    return total
 
 
 def crop_window(

@@ -27,7 +27,7 @@ from napari_fewshot.ops.resize import (
     scaled_shape,
 )
 from napari_fewshot.ops.similarity import cosine_maps, mask_to_grid, masked_average
-from napari_fewshot.ops.walker import walk_boundary
+from napari_fewshot.ops.walker import standing_out, walk_boundary, walk_from_clicks
 
 __all__ = [
     "Match",
@@ -52,5 +52,7 @@ __all__ = [
     "smooth",
     "soft_dice",
     "split_instances",
+    "standing_out",
     "walk_boundary",
+    "walk_from_clicks",
 ]
