@@ -63,3 +63,17 @@ def blobs(
 def blob_pair():
     """Return the maker of synthetic image-labels pairs: ``blob_pair(seed)``."""
     return blobs
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_practice():
+    """Let the network make a few steps on supports where quality is not the question.
+
+    `tests/models/test_tuning.py` tests the steps that users get.
+    """
+    from napari_fewshot.models import tuning
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuning, "STEPS", 2)
+        patch.setattr(tuning, "STEPS_PER_CLASS", 2)
+        yield

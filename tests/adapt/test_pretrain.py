@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_fewshot.adapt._episode import episode_loss, loss_of
+from napari_fewshot.adapt._episode import episode_loss
 from napari_fewshot.adapt._prompting import (
     BOTH,
     PROMPTS_ONLY,
@@ -31,6 +31,7 @@ from napari_fewshot.adapt.pretrain import (
 )
 from napari_fewshot.errors import DataError
 from napari_fewshot.models import load_model
+from napari_fewshot.models._losses import mask_loss
 from napari_fewshot.models._network import InContextNetwork
 
 SMALL = TrainingConfig(
@@ -64,8 +65,8 @@ def test_the_loss_of_a_perfect_answer_is_small():
     target = torch.zeros(2, 1, 32, 32)
     target[0, :, 5:20, 5:20] = 1
     perfect = (target * 2 - 1) * 12
-    assert loss_of(perfect, (), target) < 0.01
-    assert loss_of(-perfect, (), target) > 1
+    assert mask_loss(perfect, (), target) < 0.01
+    assert mask_loss(-perfect, (), target) > 1
 
 
 def test_training_stops_and_goes_on(tmp_path):

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from napari_fewshot.adapt._prompting import (
     PROMPTS_ONLY,
@@ -16,6 +15,7 @@ from napari_fewshot.adapt._prompting import (
     first_prompts,
     remember,
 )
+from napari_fewshot.models._losses import mask_loss
 from napari_fewshot.models._network import Features, standardise
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 # Queries a task in the first pass, and of these in the correcting pass.
 QUERIES, SECOND = 4, 2
-RIDGE_WEIGHT = 0.15
 # Most clicks between the passes.
 CORRECTIONS = 3
 
@@ -83,7 +82,7 @@ def episode_loss(
             shown[part].unflatten(0, (tasks, -1)),
         )
         target = torch.from_numpy(wanted[part]).to(device, torch.float32)[:, None]
-        return logits, loss_of(logits, ridges, target)
+        return logits, mask_loss(logits, ridges, target)
 
     logits, loss = run(0, queries)
     past = logits.detach().float().cpu().numpy()[:, 0]
@@ -104,25 +103,6 @@ def episode_loss(
 def slice_tasks(tasks: int, count: int, begin: int, end: int) -> np.ndarray:
     """Return the flat numbers of queries ``begin:end`` of every task."""
     return np.arange(tasks * count).reshape(tasks, count)[:, begin:end].ravel()
-
-
-def loss_of(logits: Tensor, ridges: tuple[Tensor, ...], target: Tensor) -> Tensor:
-    """Cross-entropy and soft Dice of the logits, cross-entropy of the regressions."""
-    logits = logits.float()
-    entropy = F.binary_cross_entropy_with_logits(logits, target)
-    chance = torch.sigmoid(logits)
-    overlap = (chance * target).sum((1, 2, 3))
-    size = chance.sum((1, 2, 3)) + target.sum((1, 2, 3))
-    dice = 1 - (2 * overlap + 8) / (size + 8)
-    loss = 2 * entropy + dice.mean()
-    for ridge in ridges:
-        stride = target.shape[-1] // ridge.shape[-1]
-        share = F.avg_pool2d(target, stride)
-        weight = 0.1 + 0.5 * share / share.mean((1, 2, 3), keepdim=True).clamp_min(0.02)
-        loss = loss + RIDGE_WEIGHT * F.binary_cross_entropy_with_logits(
-            ridge.float().clamp(-15, 15), share, weight
-        )
-    return loss
 
 
 def mean_dice(found: Tensor, wanted: Tensor) -> float:

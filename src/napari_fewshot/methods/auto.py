@@ -10,7 +10,13 @@ from napari_fewshot.methods._base import MethodSpec, Reliability
 from napari_fewshot.methods._fusion import Candidate, Fused, fit_fused
 from napari_fewshot.methods._params import CommonParams, default_of, param
 from napari_fewshot.methods._registry import get_method
-from napari_fewshot.methods.incontext import is_network, network_looks, network_of
+from napari_fewshot.methods.incontext import (
+    PRACTISE,
+    is_network,
+    let_practise,
+    network_looks,
+    network_of,
+)
 from napari_fewshot.methods.reverse import ReverseJudge
 from napari_fewshot.models import load_model
 
@@ -29,6 +35,7 @@ class AutoParams(CommonParams):
     """Parameters of `auto`."""
 
     use_network: bool = param(True, "Let the bundled network take part.", advanced=True)
+    practise: bool = param(True, PRACTISE)
     use_pixel: bool = param(True, "Let `pixel` take part.", advanced=True)
     use_template: bool = param(True, "Let `template` take part.", advanced=True)
     use_prototype: bool = param(True, "Let `prototype` take part.", advanced=True)
@@ -70,6 +77,8 @@ class AutoMethod:
         if not candidates:
             candidates = [_candidate(CLASSICAL[0], params, encoder)]
         fitted = fit_fused(candidates, samples, classes, hooks, judge)
+        if params.practise:
+            let_practise(fitted, samples, params.seed, hooks)
         fitted.choice += trouble
         return fitted
 

@@ -27,7 +27,7 @@ INCONTEXT = ModelSpec(
     licence="BSD-3-Clause",
     size_mb=4.1,
     trained_on="synthetic tasks only (napari_fewshot.adapt.synthesis)",
-    sha256="6f5b1c5256f8e1fd9ba01672a0e0e0c3d803654e08d7b7eb132e3170ceff8256",
+    sha256="5a85326f751949a1d7af98112cc2bb11aaebcf94264f13b912daa243ed23b115",
     citation="Own network; dense cross-attention after DCAMA (Shi et al. 2022), ridge "
     "regression after Bertinetto et al. 2019",
 )

@@ -23,8 +23,13 @@ if TYPE_CHECKING:
     from napari_fewshot.session._jobs import Executor
     from napari_fewshot.session._state import Document
 
-# One look and no leave-one-out: a preview is about speed.
-QUICK = {"look": "close", "mirror": "no", "leave_one_out": False}
+# One look, no leave-one-out, no practice: a preview is about speed.
+QUICK = {
+    "look": "close",
+    "mirror": "no",
+    "leave_one_out": False,
+    "practise": False,
+}
 
 
 @dataclass(frozen=True, eq=False)
