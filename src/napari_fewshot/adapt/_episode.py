@@ -16,7 +16,7 @@ from napari_fewshot.adapt._prompting import (
     remember,
 )
 from napari_fewshot.models._losses import mask_loss
-from napari_fewshot.models._network import Features, standardise
+from napari_fewshot.models._network import pick, standardise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,16 +28,6 @@ if TYPE_CHECKING:
 QUERIES, SECOND = 4, 2
 # Most clicks between the passes.
 CORRECTIONS = 3
-
-
-def pick(features: Features, tasks: int, begin: int, end: int) -> Features:
-    """Return images ``begin:end`` of every task of encoded (T * N) images."""
-
-    def part(x: Tensor) -> Tensor:
-        split: Tensor = x.unflatten(0, (tasks, -1))
-        return split[:, begin:end].flatten(0, 1)
-
-    return Features(*(tuple(part(x) for x in maps) for maps in features))
 
 
 def episode_loss(

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from napari_fewshot.adapt._episode import episode_loss, synthetic_dice
 from napari_fewshot.adapt._tasks import Batch, TaskDataset, TaskStream, draw_group
 from napari_fewshot.errors import DataError
+from napari_fewshot.models._losses import descend
 from napari_fewshot.models._network import InContextNetwork, NetworkConfig
 
 if TYPE_CHECKING:
@@ -166,18 +167,10 @@ class Trainer:
     def update(self, batch: Batch) -> dict[str, float]:
         """Make one step."""
         rate = learning_rate(self.config, self.step)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
         half = self.config.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             loss, figures = episode_loss(self.network, batch, self.device)
-        self.optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        norm = torch.nn.utils.clip_grad_norm_(
-            self.network.parameters(), self.config.clip
-        )
-        if torch.isfinite(norm):
-            self.optimiser.step()
+        norm = descend(self.network, self.optimiser, loss, rate, self.config.clip)
         self.step += 1
         keep = min(self.config.average, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
@@ -185,7 +178,7 @@ class Trainer:
                 self.average.parameters(), self.network.parameters(), strict=True
             ):
                 mean.lerp_(now, 1 - keep)
-        return {**figures, "rate": rate, "norm": float(norm)}
+        return {**figures, "rate": rate, "norm": norm}
 
     def test(self, batches: list[Batch]) -> dict[str, float]:
         """Dice of the averaged network on tasks that are never trained on."""

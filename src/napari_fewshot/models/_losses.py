@@ -1,4 +1,4 @@
-"""What the network is trained to lower, in pre-training and on a user's supports."""
+"""What training lowers, and how: in pre-training and on a user's supports."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 RIDGE_WEIGHT = 0.15
 
@@ -40,3 +40,33 @@ def mask_loss(logits: Tensor, ridges: tuple[Tensor, ...], target: Tensor) -> Ten
             ridge.float().clamp(-15, 15), share, weight
         )
     return loss
+
+
+def descend(
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    loss: Tensor,
+    rate: float,
+    clip: float,
+) -> float:
+    """Make one step down the gradient and return its norm; without end it is left out.
+
+    Parameters
+    ----------
+    network : Module
+        Whose parameters the optimiser changes.
+    optimiser : Optimizer
+        Gets the learning rate.
+    loss : Tensor ()
+        What to lower.
+    rate, clip : float
+        Learning rate, and the largest norm of the gradient.
+    """
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    optimiser.zero_grad(set_to_none=True)
+    torch.autograd.backward(loss)
+    norm = torch.nn.utils.clip_grad_norm_(network.parameters(), clip)
+    if torch.isfinite(norm):
+        optimiser.step()
+    return float(norm)

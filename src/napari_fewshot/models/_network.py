@@ -40,6 +40,7 @@ __all__ = [
     "InContextNetwork",
     "Moments",
     "NetworkConfig",
+    "pick",
     "standardise",
 ]
 
@@ -77,6 +78,16 @@ def standardise(images: Tensor) -> Tensor:
     x = images.float()
     mean = x.mean((1, 2, 3), keepdim=True)
     return (x - mean) / x.std((1, 2, 3), keepdim=True).clamp_min(1e-4)
+
+
+def pick(features: Features, tasks: int, begin: int, end: int) -> Features:
+    """Return images ``begin:end`` of every task of encoded (T * N) images."""
+
+    def part(x: Tensor) -> Tensor:
+        split: Tensor = x.unflatten(0, (tasks, -1))
+        return split[:, begin:end].flatten(0, 1)
+
+    return Features(*(tuple(part(x) for x in maps) for maps in features))
 
 
 class InContextNetwork(nn.Module):

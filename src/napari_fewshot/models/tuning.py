@@ -10,18 +10,18 @@ bundled weights stay as they are.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from napari_fewshot.models._losses import mask_loss
+from napari_fewshot.models._losses import descend, mask_loss
 from napari_fewshot.models._network import (
     PROMPT_CHANNELS,
-    Features,
     InContextNetwork,
+    pick,
     standardise,
 )
 from napari_fewshot.models.incontext import (
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 SIDE = 128
 STEPS, STEPS_PER_CLASS = 40, 20
-RATE, WARMUP = 1e-3, 5
+RATE, WARMUP, CLIP = 1e-3, 5, 1.0
 MAX_SUPPORTS = 3
 # Standard deviations of turns (radians), log-scales and shifts (half sides), of bends,
 # of the exponent of brightness, and most noise; weaker ones for what is a support
@@ -57,6 +57,14 @@ class Exercise:
 
     image: Tensor
     labels: Tensor
+    _covers: dict[tuple[int, tuple[int, int]], Tensor] = field(default_factory=dict)
+
+    def cover(self, value: int, size: tuple[int, int]) -> Tensor:
+        """Return the mask of a class at a size, shrunk once: labels may be large."""
+        if (value, size) not in self._covers:
+            mask = (self.labels == value).float()
+            self._covers[value, size] = resample(mask, size).clamp(0, 1)
+        return self._covers[value, size]
 
 
 def tuned(
@@ -95,16 +103,10 @@ def tuned(
     steps = STEPS + STEPS_PER_CLASS * len(classes)
     for step in range(steps):
         report(step, steps)
-        for group in optimiser.param_groups:
-            group["lr"] = RATE * min(1.0, (step + 1) / WARMUP) * (1 - step / steps)
+        rate = RATE * min(1.0, (step + 1) / WARMUP) * (1 - step / steps)
         value = int(rng.choice(list(classes)))
         images, masks = _draw(exercises, shown[value], value, rng)
-        loss = _loss(network, images, masks)
-        optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        if torch.isfinite(norm):
-            optimiser.step()
+        descend(network, optimiser, _loss(network, images, masks), rate, CLIP)
     return InContextModel(network, str(model.device), model.sha256)
 
 
@@ -135,9 +137,10 @@ def _draw(
     images, masks = [], []
     for place, number in enumerate(chosen):
         item = exercises[number]
-        cover = resample((item.labels == value).float(), size).clamp(0, 1)
         strength = STRONG if place == 0 or lone else WEAK
-        image, mask = _bend(resample(item.image, size), cover, strength, rng)
+        image, mask = _bend(
+            resample(item.image, size), item.cover(value, size), strength, rng
+        )
         images.append(_relight(image, rng))
         masks.append(mask)
     x, y = torch.cat(images), torch.cat(masks)
@@ -190,10 +193,7 @@ def _loss(network: InContextNetwork, images: Tensor, masks: Tensor) -> Tensor:
     shape = images.shape[-2:]
     x = standardise(images).contiguous(memory_format=torch.channels_last)
     features = network.encode(x)
-    query, supports = (
-        Features(*(tuple(x[part] for x in maps) for maps in features))
-        for part in (slice(0, 1), slice(1, None))
-    )
+    query, supports = pick(features, 1, 0, 1), pick(features, 1, 1, len(images))
     context = network.context(supports, masks[1:, 0][None])
     prompts = torch.zeros((1, 1, PROMPT_CHANNELS, *shape), device=images.device)
     logits, ridges = network.decode(query, context, prompts)

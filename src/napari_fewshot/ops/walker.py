@@ -94,7 +94,7 @@ def walk_from_clicks(
     array (H, W) float32
     """
     shape = (image.shape[0], image.shape[1])
-    size = scaled_shape(shape, min(1.0, fit_factor(shape, CLICK_SIDE)))
+    size = scaled_shape(shape, fit_factor(shape, CLICK_SIDE))
     seeds = np.zeros(size, np.int32)
     seeds[[0, -1]] = 2
     seeds[:, [0, -1]] = 2
