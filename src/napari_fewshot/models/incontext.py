@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import threading
-from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +26,7 @@ from napari_fewshot.models._network import (
     Moments,
     standardise,
 )
+from napari_fewshot.models._recent import Recent
 from napari_fewshot.models._registry import INCONTEXT
 from napari_fewshot.models.prompt_image import prompt_image
 
@@ -39,8 +38,9 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path(__file__).parent / "weights" / "incontext_small.safetensors"
 MULTIPLE = 16
-# Encodings that are kept: about 20 MB hold a support set of usual size.
-KEPT_BYTES = 192 * 2**20
+# Encodings that are kept (6 MB a plane), and what single supports say (1 MB each): of
+# 64 supports all of the latter, so that leaving them out in turn encodes nothing anew.
+KEPT_BYTES, READ_BYTES = 160 * 2**20, 96 * 2**20
 EMBEDDING_SIDE = 256
 # Beyond this many support positions attention reads a fair sample of them.
 MAX_KEYS = 12288
@@ -65,8 +65,12 @@ class InContextModel:
         self.network = network.eval().to(device)
         self.device = torch.device(device)
         self.sha256 = sha256
-        self._kept: OrderedDict[tuple[str, int], Features] = OrderedDict()
-        self._lock = threading.Lock()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Start with nothing encoded."""
+        self._kept: Recent[Features] = Recent(KEPT_BYTES)
+        self._read: Recent[Context] = Recent(READ_BYTES)
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel with the weights, without what was encoded."""
@@ -75,8 +79,7 @@ class InContextModel:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Arrive with nothing encoded yet."""
         self.__dict__.update(state)
-        self._kept = OrderedDict()
-        self._lock = threading.Lock()
+        self._forget()
 
     def encode(self, image: Any) -> Embedding:
         """Return the stride-4 features of one plane, at longest side 256.
@@ -102,20 +105,14 @@ class InContextModel:
             Longest side of the network's copy.
         """
         image = np.ascontiguousarray(image)
-        digest = hashlib.blake2b(image.data, digest_size=16)
-        key = f"{digest.hexdigest()}{image.shape}", side
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        pixels = three_channels(torch.from_numpy(image))
-        shape = working_shape((image.shape[0], image.shape[1]), side)
-        small = resample(pixels[None].to(self.device), shape)
-        found = self.network.encode(standardise(small))
-        with self._lock:
-            self._kept[key] = found
-            while sum(_size(f) for f in self._kept.values()) > KEPT_BYTES:
-                self._kept.popitem(last=False)
+        key = f"{_digest(image)} {side}"
+        found = self._kept.get(key)
+        if found is None:
+            pixels = three_channels(torch.from_numpy(image))
+            shape = working_shape((image.shape[0], image.shape[1]), side)
+            small = resample(pixels[None].to(self.device), shape)
+            found = self.network.encode(standardise(small))
+            self._kept.put(key, found)
         return found
 
     @torch.no_grad()
@@ -150,7 +147,8 @@ class InContextModel:
     ) -> dict[int, Context]:
         """Return what labelled planes say about each class.
 
-        One plane is encoded at a time, so that memory grows by its keys alone.
+        One plane is encoded at a time, so that memory grows by its keys alone. What a
+        single support says is remembered: subsets of the same supports cost little.
 
         Parameters
         ----------
@@ -166,9 +164,15 @@ class InContextModel:
         parts: dict[int, list[Context]] = {value: [] for value in classes}
         for number, sample in enumerate(samples):
             report(number)
-            features = self.features(sample.image, side)
+            plane = f"{_digest(np.ascontiguousarray(sample.image))} {side}"
             for value in classes:
-                parts[value].append(self.context([features], [sample.labels == value]))
+                mask = sample.labels == value
+                key = f"{plane} {_digest(np.packbits(mask))}"
+                said = self._read.get(key)
+                if said is None:
+                    said = self.context([self.features(sample.image, side)], [mask])
+                    self._read.put(key, said)
+                parts[value].append(said)
         return {value: join_contexts(found) for value, found in parts.items()}
 
     @torch.no_grad()
@@ -356,5 +360,6 @@ def join_contexts(parts: Sequence[Context]) -> Context:
     return Context(tuple(moments), tuple(keys), tuple(values))
 
 
-def _size(features: Features) -> int:
-    return sum(t.numel() * t.element_size() for part in features for t in part)
+def _digest(array: np.ndarray) -> str:
+    """Tell arrays apart by their bytes and shape."""
+    return f"{hashlib.blake2b(array.data, digest_size=16).hexdigest()} {array.shape}"

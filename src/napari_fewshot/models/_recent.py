@@ -1,0 +1,52 @@
+"""Tensors that were computed lately, kept up to a number of bytes."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Any, Generic, TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+
+class Recent(Generic[T]):
+    """The items used last; safe among threads.
+
+    Parameters
+    ----------
+    most : int
+        Bytes of tensors that are kept.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._items: OrderedDict[str, tuple[T, int]] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> T | None:
+        """Return what was put under a key, or None."""
+        with self._lock:
+            if key not in self._items:
+                return None
+            self._items.move_to_end(key)
+            return self._items[key][0]
+
+    def put(self, key: str, item: T) -> None:
+        """Keep an item; the ones not used for longest make room."""
+        with self._lock:
+            _, before = self._items.pop(key, (None, 0))
+            self._items[key] = item, _size(item)
+            self._bytes += self._items[key][1] - before
+            while self._bytes > self.most:
+                _, (_, gone) = self._items.popitem(last=False)
+                self._bytes -= gone
+
+
+def _size(item: Any) -> int:
+    """Bytes of nested tuples of tensors."""
+    if isinstance(item, torch.Tensor):
+        return item.numel() * item.element_size()
+    return sum(map(_size, item))
