@@ -51,7 +51,7 @@ def test_practice_helps_on_images_like_the_supports(monkeypatch):
     monkeypatch.setattr(tuning, "STEPS", USUAL_STEPS)
     base = load_model("incontext/small")
     supports = [sample(n) for n in range(3)]
-    better = tuned(base, supports, [1], 0, quiet)
+    better = tuned(base, supports, {1: 0.0}, 0, quiet)
     fresh = [sample(n) for n in range(20, 26)]
     before = np.mean([dice(base, supports[0], q) for q in fresh])
     after = np.mean([dice(better, supports[0], q) for q in fresh])
@@ -61,8 +61,8 @@ def test_practice_helps_on_images_like_the_supports(monkeypatch):
 def test_the_same_seed_practises_the_same_and_the_bundled_network_stays():
     base = load_model("incontext/small")
     before = {k: v.clone() for k, v in base.network.state_dict().items()}
-    first, again = (tuned(base, [sample(0)], [1], 5, quiet) for _ in range(2))
-    other = tuned(base, [sample(0)], [1], 6, quiet)
+    first, again = (tuned(base, [sample(0)], {1: 0.5}, 5, quiet) for _ in range(2))
+    other = tuned(base, [sample(0)], {1: 0.5}, 6, quiet)
     one, two = first.network.state_dict(), again.network.state_dict()
     assert all(torch.equal(one[k], two[k]) for k in one)
     assert any(
@@ -82,8 +82,9 @@ def test_the_same_seed_practises_the_same_and_the_bundled_network_stays():
     ],
     ids=["colour, other size", "two channels", "tiny", "negative supports"],
 )
-def test_any_supports_will_do(samples):
-    model = tuned(load_model("incontext/small"), samples, [1], 0, quiet)
+@pytest.mark.parametrize("closer", [0.0, 1.0], ids=["whole", "parts"])
+def test_any_supports_will_do(samples, closer):
+    model = tuned(load_model("incontext/small"), samples, {1: closer}, 0, quiet)
     assert all(torch.isfinite(p).all() for p in model.network.parameters())
 
 
@@ -93,11 +94,31 @@ def test_several_classes_practise_together():
     tuned(
         load_model("incontext/small"),
         samples,
-        [1, 2],
+        {1: 0.0, 2: 1.0},
         0,
         lambda n, of: steps.append(of),
     )
     assert len(steps) == steps[0]
+
+
+def test_a_step_shows_the_class_twice_and_leaves_room_for_others():
+    rng = np.random.default_rng(0)
+    for shown, count in (([2], 9), ([0], 1), ([1, 4, 5], 6)):
+        for _ in range(20):
+            chosen = tuning._choose(shown, count, rng)
+            assert len(chosen) == min(tuning.IMAGES, max(2, count + (len(shown) == 1)))
+            assert sum(number in shown for number in chosen) >= 2
+
+
+def test_parts_of_large_images_show_what_is_there():
+    rng = np.random.default_rng(0)
+    images, masks = torch.rand(3, 3, 256, 192), torch.zeros(3, 1, 256, 192)
+    masks[:, :, 60:200, 40:180] = 1
+    images[:, 1] = masks[:, 0]
+    parts, cut = tuning._cut(images, masks, rng)
+    assert parts.shape == (3, 3, tuning.PART, tuning.PART)
+    assert torch.equal(parts[:, 1], cut[:, 0])
+    assert bool(cut.flatten(1).any(1).all())
 
 
 @pytest.mark.parametrize("name", ["incontext", "auto"])

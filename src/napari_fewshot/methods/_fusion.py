@@ -8,7 +8,7 @@ while there is little evidence.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from napari_fewshot.data import Hooks, Plane, Sample
     from napari_fewshot.methods._base import FittedMethod, Method
     from napari_fewshot.methods._params import CommonParams
-    from napari_fewshot.methods.reverse import ReverseJudge
     from napari_fewshot.models import Encoder
 
 # A candidate that is worse than the best by more than this (Dice) does not take part.
@@ -37,15 +36,11 @@ MAX_GAP = 0.2
 # How sharply better candidates outweigh worse ones in the mean of log-odds.
 SHARPNESS = 8.0
 # Scores on copies of a single support say little: weights stay nearly equal.
-COPY_SHARPNESS = 2.0
+COPY_SHARPNESS = 1.0
 # A single candidate is preferred to the mix only if it is better by this much.
 MIX_BONUS = 0.01
 # What the names of the network's looks begin with.
 NETWORK = "network"
-# How sharply masks that teach more outweigh others; the network understands its own
-# masks best, so those of the others get a little more.
-TEACHING = 12.0
-STUDENT_HANDICAP = 0.12
 LIMIT = 4.0
 SHIFTS = np.linspace(-2.0, 2.0, 21)
 # The boundary moves by n / (n + HOLD) of what n held-out supports suggest.
@@ -64,12 +59,15 @@ class Candidate:
     params : CommonParams
     encoder : Encoder, optional
         For methods that use one.
+    headroom : float
+        By how much (Dice) it will be better than when it was judged.
     """
 
     name: str
     method: Method
     params: CommonParams
     encoder: Encoder | None = None
+    headroom: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -99,43 +97,11 @@ class Fused:
     recipes: dict[int, Recipe]
     reliability: Reliability = field(default_factory=Reliability)
     choice: str = ""
-    judge: ReverseJudge | None = None
 
     def predict(self, plane: Plane, hooks: Hooks) -> dict[int, FloatArray]:
         """Return a probability map per class."""
         found = {name: fit.predict(plane, hooks) for name, fit in self.fits.items()}
-        recipes = self.recipes
-        if self.judge is not None:
-            recipes = {
-                value: self._for_this_plane(value, recipe, found, plane, hooks)
-                for value, recipe in recipes.items()
-            }
-        return mix(found, recipes)
-
-    def _for_this_plane(
-        self,
-        value: int,
-        recipe: Recipe,
-        found: Mapping[str, Mapping[int, FloatArray]],
-        plane: Plane,
-        hooks: Hooks,
-    ) -> Recipe:
-        """Give more weight to candidates whose mask of this very plane teaches more."""
-        if self.judge is None or len(recipe.weights) < 2:
-            return recipe
-        scores = {}
-        for name in recipe.weights:
-            hooks.check()
-            mask = found[name][value] >= 0.5
-            handicap = 0.0 if name.startswith(NETWORK) else STUDENT_HANDICAP
-            scores[name] = self.judge.score(plane.image, value, mask) + handicap
-        best = max(scores.values())
-        raw = {
-            name: weight * float(np.exp(TEACHING * (scores[name] - best)))
-            for name, weight in recipe.weights.items()
-        }
-        total = sum(raw.values())
-        return replace(recipe, weights={n: w / total for n, w in raw.items()})
+        return mix(found, self.recipes)
 
 
 def fit_fused(
@@ -143,7 +109,6 @@ def fit_fused(
     samples: Sequence[Sample],
     classes: Sequence[int],
     hooks: Hooks,
-    judge: ReverseJudge | None = None,
 ) -> Fused:
     """Fit the candidates, judge them on the supports, and write the recipes.
 
@@ -153,8 +118,6 @@ def fit_fused(
         At least one.
     samples, classes, hooks
         As for `Method.fit`.
-    judge : ReverseJudge, optional
-        Weighs the candidates anew on every plane.
     """
     if len(candidates) == 1 and not candidates[0].params.leave_one_out:
         only = candidates[0]
@@ -171,7 +134,8 @@ def fit_fused(
             method, samples, classes, params, model, hooks, fits[item.name]
         )
     is_copy = len(split_folds(samples, classes)) == 1
-    recipes = {v: choose_recipe(judged, v, is_copy=is_copy) for v in classes}
+    headroom = {item.name: item.headroom for item in candidates}
+    recipes = {v: choose_recipe(judged, v, headroom, is_copy=is_copy) for v in classes}
     mixed = _mix_held_out(judged, recipes)
     used = {name for recipe in recipes.values() for name in recipe.weights}
     return Fused(
@@ -179,12 +143,15 @@ def fit_fused(
         recipes,
         summarise(mixed, classes, is_copy=is_copy),
         explain(recipes),
-        judge,
     )
 
 
 def choose_recipe(
-    judged: Mapping[str, Sequence[HeldOut]], value: int, *, is_copy: bool = False
+    judged: Mapping[str, Sequence[HeldOut]],
+    value: int,
+    headroom: Mapping[str, float] | None = None,
+    *,
+    is_copy: bool = False,
 ) -> Recipe:
     """Choose candidates, weights and boundary for one class on held-out maps.
 
@@ -194,6 +161,8 @@ def choose_recipe(
         Per candidate, in the same order of samples.
     value : int
         The class.
+    headroom : dict of str to float, optional
+        By how much candidates will be better than here; default 0.
     is_copy : bool
         Whether the samples are copies of a single support.
 
@@ -201,9 +170,11 @@ def choose_recipe(
     -------
     Recipe
     """
+    later = headroom or {}
     truth = [item.labels == value for item in next(iter(judged.values()))]
     odds = {n: [log_odds(i.maps[value]) for i in items] for n, items in judged.items()}
     scores = {n: _score(o, truth, 0.0) for n, o in odds.items()}
+    scores = {n: s + later.get(n, 0.0) if s > 0 else s for n, s in scores.items()}
     best = max(scores, key=lambda n: scores[n])
     near = {n: s for n, s in scores.items() if s >= scores[best] - MAX_GAP and s > 0}
     options = [{best: 1.0}]
@@ -223,9 +194,10 @@ def choose_recipe(
         bonus = MIX_BONUS if number else 0.0
         if is_copy:
             shift = 0.0
-        recipes.append((_score(mixed, truth, 0.0) + bonus, Recipe(weights, shift, 0.0)))
-    score, chosen = max(recipes, key=lambda r: r[0])
-    return Recipe(chosen.weights, chosen.shift, score)
+        score = _score(mixed, truth, 0.0) + bonus
+        hope = sum(w * later.get(n, 0.0) for n, w in weights.items())
+        recipes.append((score + hope, Recipe(weights, shift, score)))
+    return max(recipes, key=lambda r: r[0])[1]
 
 
 def mix(

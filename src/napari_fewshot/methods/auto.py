@@ -15,9 +15,7 @@ from napari_fewshot.methods.incontext import (
     is_network,
     let_practise,
     network_looks,
-    network_of,
 )
-from napari_fewshot.methods.reverse import ReverseJudge
 from napari_fewshot.models import load_model
 
 if TYPE_CHECKING:
@@ -61,12 +59,11 @@ class AutoMethod:
         hooks: Hooks,
     ) -> Fused:
         """Try the candidates and choose; see `Method.fit`."""
-        candidates, trouble, judge = [], "", None
+        candidates, trouble = [], ""
         if params.use_network:
             try:
                 # Mirrored looks cost thrice as much and, among others, add little.
                 candidates += network_looks(params, encoder, mirror="no")
-                judge = ReverseJudge.fit(network_of(encoder), samples, classes)
             except WeightsError as error:
                 trouble = f" (without the bundled network: {error})"
         candidates += [
@@ -76,7 +73,7 @@ class AutoMethod:
         ]
         if not candidates:
             candidates = [_candidate(CLASSICAL[0], params, encoder)]
-        fitted = fit_fused(candidates, samples, classes, hooks, judge)
+        fitted = fit_fused(candidates, samples, classes, hooks)
         if params.practise:
             let_practise(fitted, samples, params.seed, hooks)
         fitted.choice += trouble

@@ -1,10 +1,10 @@
 """Let the in-context network practise on the supports of a user.
 
-Each support in turn plays the query while others play the supports, all of them bent
-and re-lit; with a single one, copies of it do. A few dozen steps on small images suit
-the network to contrast and shapes that its synthetic tasks did not show. It is the
-network's own training, on the user's images; they never leave the machine, and the
-bundled weights stay as they are.
+A few supports at a time, bent and re-lit, each segmented by what the others show; with
+a single one, copies of it. A few dozen steps on small images, or on parts of larger
+ones where fine structure counts, suit the network to contrast and shapes that its
+synthetic tasks did not show. It is the network's own training, on the user's images;
+they never leave the machine, and the bundled weights stay as they are.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from napari_fewshot.models._losses import descend, mask_loss
 from napari_fewshot.models._network import (
     PROMPT_CHANNELS,
+    Features,
     InContextNetwork,
-    pick,
     standardise,
 )
 from napari_fewshot.models.incontext import (
@@ -32,23 +32,29 @@ from napari_fewshot.models.incontext import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
     from napari_fewshot.data import Sample
 
-SIDE = 128
+# Longest sides of whole images and of those that parts are cut from, side of a part.
+WHOLE, CLOSE, PART = 128, 256, 160
 STEPS, STEPS_PER_CLASS = 40, 20
-RATE, WARMUP, CLIP = 1e-3, 5, 1.0
-MAX_SUPPORTS = 3
+# Copies of a single image are soon learnt by heart: smaller steps.
+RATE, LONE_RATE = 2e-3, 1e-3
+WARMUP, CLIP = 5, 1.0
+# Images a step.
+IMAGES = 4
+# Attempts to cut out a part that shows the class.
+TRIES = 4
 # Standard deviations of turns (radians), log-scales and shifts (half sides), of bends,
 # of the exponent of brightness, and most noise; weaker ones for what is a support
 # anyhow.
 STRONG = (0.12, 0.12, 0.08, 0.03)
 WEAK = (0.05, 0.05, 0.03, 0.0)
 GAMMA, NOISE = 0.2, 0.04
-MIRROR, UPEND = 0.5, 0.3
+MIRROR, UPEND, HALF = 0.5, 0.3, 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +76,7 @@ class Exercise:
 def tuned(
     model: InContextModel,
     samples: Sequence[Sample],
-    classes: Sequence[int],
+    closer: Mapping[int, float],
     seed: int,
     report: Callable[[int, int], None],
 ) -> InContextModel:
@@ -82,8 +88,9 @@ def tuned(
         Stays as it is.
     samples : sequence of Sample
         The supports.
-    classes : sequence of int
-        Practised in turn, at random.
+    closer : dict of int to float
+        Classes, practised in turn at random, and the share of steps on parts of larger
+        images, from 0 (shape and position count) to 1 (fine structure counts).
     seed : int
         Of everything random.
     report : callable
@@ -94,25 +101,31 @@ def tuned(
     InContextModel
     """
     rng = np.random.default_rng(seed)
-    exercises = [_exercise(sample, model.device) for sample in samples]
+    whole = [_exercise(sample, WHOLE, model.device) for sample in samples]
+    large = [_exercise(sample, CLOSE, model.device) for sample in samples]
     shown = {
-        v: [i for i, s in enumerate(samples) if (s.labels == v).any()] for v in classes
+        v: [i for i, s in enumerate(samples) if (s.labels == v).any()] for v in closer
     }
     network = copy.deepcopy(model.network).train()
     optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=0.0)
-    steps = STEPS + STEPS_PER_CLASS * len(classes)
+    steps = STEPS + STEPS_PER_CLASS * len(closer)
+    peak = RATE if len(samples) > 1 else LONE_RATE
     for step in range(steps):
         report(step, steps)
-        rate = RATE * min(1.0, (step + 1) / WARMUP) * (1 - step / steps)
-        value = int(rng.choice(list(classes)))
-        images, masks = _draw(exercises, shown[value], value, rng)
+        rate = peak * min(1.0, (step + 1) / WARMUP) * (1 - step / steps)
+        value = int(rng.choice(list(closer)))
+        chosen = _choose(shown[value], len(samples), rng)
+        if rng.random() < closer[value]:
+            images, masks = _cut(*_draw(large, chosen, value, rng), rng)
+        else:
+            images, masks = _draw(whole, chosen, value, rng)
         descend(network, optimiser, _loss(network, images, masks), rate, CLIP)
     return InContextModel(network, str(model.device), model.sha256)
 
 
-def _exercise(sample: Sample, device: torch.device) -> Exercise:
+def _exercise(sample: Sample, side: int, device: torch.device) -> Exercise:
     """Shrink the image of a support; its labels stay, masks are drawn from them."""
-    shape = working_shape((sample.image.shape[0], sample.image.shape[1]), SIDE)
+    shape = working_shape((sample.image.shape[0], sample.image.shape[1]), side)
     image = three_channels(torch.from_numpy(np.ascontiguousarray(sample.image)))
     labels = torch.from_numpy(np.asarray(sample.labels).astype(np.int32))
     return Exercise(
@@ -120,32 +133,56 @@ def _exercise(sample: Sample, device: torch.device) -> Exercise:
     )
 
 
+def _choose(shown: Sequence[int], count: int, rng: np.random.Generator) -> list[int]:
+    """Choose images of a step: two that show the class, or one twice, and others."""
+    first = [int(i) for i in rng.permutation(shown)[:2]]
+    others = [int(i) for i in rng.permutation(count) if i not in first]
+    return [*first, *(first if len(first) == 1 else []), *others][:IMAGES]
+
+
 def _draw(
     exercises: Sequence[Exercise],
-    shown: Sequence[int],
+    chosen: Sequence[int],
     value: int,
     rng: np.random.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Draw a query and supports, (N, 3, H, W) and masks (N, 1, H, W); query first."""
-    query = int(rng.integers(len(exercises)))
-    others = [i for i in rng.permutation(shown) if i != query] or [int(shown[0])]
-    count = min(len(others), int(rng.integers(1, MAX_SUPPORTS + 1)))
-    chosen = [query, *others[:count]]
-    lone = others[0] == query
-    rows, columns = exercises[query].image.shape[-2:]
+    """Return chosen images (N, 3, H, W) and masks (N, 1, H, W), each bent anew."""
+    rows, columns = exercises[chosen[0]].image.shape[-2:]
     size = int(rows), int(columns)
     images, masks = [], []
-    for place, number in enumerate(chosen):
+    for number in chosen:
         item = exercises[number]
-        strength = STRONG if place == 0 or lone else WEAK
+        strong = chosen.count(number) > 1 or rng.random() < HALF
         image, mask = _bend(
-            resample(item.image, size), item.cover(value, size), strength, rng
+            resample(item.image, size),
+            item.cover(value, size),
+            STRONG if strong else WEAK,
+            rng,
         )
         images.append(_relight(image, rng))
         masks.append(mask)
     x, y = torch.cat(images), torch.cat(masks)
     turned = [a for a, p in ((3, MIRROR), (2, UPEND)) if rng.random() < p]
     return x.flip(turned), y.flip(turned)
+
+
+def _cut(
+    images: Tensor, masks: Tensor, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Cut a part out of every image, most often one that shows the class."""
+    rows, columns = images.shape[-2:]
+    height, width = min(PART, rows), min(PART, columns)
+    parts = []
+    for image, mask in zip(images, masks, strict=True):
+        for _ in range(TRIES):
+            top = int(rng.integers(rows - height + 1))
+            left = int(rng.integers(columns - width + 1))
+            window = np.s_[:, top : top + height, left : left + width]
+            if bool((mask[window] > 0).any()):
+                break
+        parts.append((image[window], mask[window]))
+    x, y = zip(*parts, strict=True)
+    return torch.stack(x), torch.stack(y)
 
 
 def _bend(
@@ -189,12 +226,25 @@ def _relight(image: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def _loss(network: InContextNetwork, images: Tensor, masks: Tensor) -> Tensor:
-    """Loss of the first image with the others as supports."""
-    shape = images.shape[-2:]
+    """Loss of every image of which the others show the class."""
+    shows = [bool((mask > 0).any()) for mask in masks]
+    count = len(images)
+    rest = [[j for j in range(count) if j != i] for i in range(count)]
+    asked = [i for i in range(count) if any(shows[j] for j in rest[i])]
+    # The part of a small object may have been missed everywhere: nothing to learn.
+    asked = asked or list(range(count))
     x = standardise(images).contiguous(memory_format=torch.channels_last)
     features = network.encode(x)
-    query, supports = pick(features, 1, 0, 1), pick(features, 1, 1, len(images))
-    context = network.context(supports, masks[1:, 0][None])
-    prompts = torch.zeros((1, 1, PROMPT_CHANNELS, *shape), device=images.device)
-    logits, ridges = network.decode(query, context, prompts)
-    return mask_loss(logits, ridges, (masks[:1] > 0.5).float())
+    teachers = [j for i in asked for j in rest[i]]
+    context = network.context(
+        _take(features, teachers), masks[teachers, 0].unflatten(0, (len(asked), -1))
+    )
+    shape = (len(asked), 1, PROMPT_CHANNELS, *images.shape[-2:])
+    prompts = torch.zeros(shape, device=images.device)
+    logits, ridges = network.decode(_take(features, asked), context, prompts)
+    return mask_loss(logits, ridges, (masks[asked] > 0.5).float())
+
+
+def _take(features: Features, numbers: Sequence[int]) -> Features:
+    """Return encoded images by their numbers, which may repeat."""
+    return Features(*(tuple(x[list(numbers)] for x in part) for part in features))
