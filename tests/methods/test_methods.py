@@ -276,6 +276,27 @@ def test_the_recipe_prefers_what_works():
     assert recipe.score > 0.95
 
 
+def test_what_will_still_improve_weighs_more_but_never_without_a_hit():
+    rng = np.random.default_rng(0)
+    truth = [anatomy_task(s).labels for s in range(4)]
+
+    def noisy(share):
+        flips = [rng.random(SHAPE) < share for _ in truth]
+        odds = [
+            np.where((t == 1) ^ f, 0.8, 0.2) for t, f in zip(truth, flips, strict=True)
+        ]
+        return [held(t, o) for t, o in zip(truth, odds, strict=True)]
+
+    judged = {"a": noisy(0.02), "b": noisy(0.02)}
+    plain = choose_recipe(judged, 1)
+    assert min(plain.weights.values()) > 0.4
+    hopeful = choose_recipe(judged, 1, {"b": 0.1})
+    assert hopeful.weights["b"] > plain.weights["b"] + 0.1
+    nothing = [held(t, np.zeros(SHAPE)) for t in truth]
+    recipe = choose_recipe({"a": judged["a"], "none": nothing}, 1, {"none": 2.0})
+    assert dict(recipe.weights) == {"a": 1.0}
+
+
 def test_without_any_hit_the_boundary_stays():
     truth = [anatomy_task(s).labels for s in range(3)]
     nothing = [held(t, np.zeros(SHAPE)) for t in truth]

@@ -192,7 +192,7 @@ def add_walk(
     if prompts.scribbles is not None:
         given += 2
     walked = walk_from_clicks(
-        image, positive, negative & ~positive, sigmoid(logits), 1 / max(given, 1)
+        image, positive, negative & ~positive, sigmoid(logits), max(given, 1) ** -0.5
     )
     total: FloatArray = logits + WALK_WEIGHT * walked
     return total

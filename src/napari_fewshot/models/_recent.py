@@ -26,6 +26,14 @@ class Recent(Generic[T]):
         self._bytes = 0
         self._lock = threading.Lock()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel empty."""
+        return {"most": self.most}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrive empty."""
+        self.__init__(state["most"])  # type: ignore[misc]
+
     def get(self, key: str) -> T | None:
         """Return what was put under a key, or None."""
         with self._lock:

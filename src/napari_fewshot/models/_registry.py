@@ -27,7 +27,7 @@ INCONTEXT = ModelSpec(
     licence="BSD-3-Clause",
     size_mb=4.1,
     trained_on="synthetic tasks only (napari_fewshot.adapt.synthesis)",
-    sha256="5a85326f751949a1d7af98112cc2bb11aaebcf94264f13b912daa243ed23b115",
+    sha256="6fcc65bc2e038a96b6b25c9742f8b5996615ce8816945136da729d6957383b34",
     citation="Own network; dense cross-attention after DCAMA (Shi et al. 2022), ridge "
     "regression after Bertinetto et al. 2019",
 )

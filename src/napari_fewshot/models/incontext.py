@@ -57,29 +57,25 @@ class InContextModel:
         Where to compute.
     sha256 : str
         Of the weights file.
+    kept, read : int
+        Bytes of encodings, and of what single supports say, that are kept.
     """
 
     spec = INCONTEXT
 
-    def __init__(self, network: InContextNetwork, device: str, sha256: str) -> None:
+    def __init__(
+        self,
+        network: InContextNetwork,
+        device: str,
+        sha256: str,
+        kept: int = KEPT_BYTES,
+        read: int = READ_BYTES,
+    ) -> None:
         self.network = network.eval().to(device)
         self.device = torch.device(device)
         self.sha256 = sha256
-        self._forget()
-
-    def _forget(self) -> None:
-        """Start with nothing encoded."""
-        self._kept: Recent[Features] = Recent(KEPT_BYTES)
-        self._read: Recent[Context] = Recent(READ_BYTES)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Travel with the weights, without what was encoded."""
-        return {"network": self.network, "device": self.device, "sha256": self.sha256}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Arrive with nothing encoded yet."""
-        self.__dict__.update(state)
-        self._forget()
+        self._kept: Recent[Features] = Recent(kept)
+        self._read: Recent[Context] = Recent(read)
 
     def encode(self, image: Any) -> Embedding:
         """Return the stride-4 features of one plane, at longest side 256.

@@ -46,6 +46,8 @@ RATE, LONE_RATE = 2e-3, 1e-3
 WARMUP, CLIP = 5, 1.0
 # Images a step.
 IMAGES = 4
+# Encodings that a network after practice keeps: two planes.
+FEW_BYTES = 16 * 2**20
 # Attempts to cut out a part that shows the class.
 TRIES = 4
 # Standard deviations of turns (radians), log-scales and shifts (half sides), of bends,
@@ -120,14 +122,15 @@ def tuned(
         else:
             images, masks = _draw(whole, chosen, value, rng)
         descend(network, optimiser, _loss(network, images, masks), rate, CLIP)
-    return InContextModel(network, str(model.device), model.sha256)
+    # Its supports are encoded once and every query once: little is worth keeping.
+    return InContextModel(network, str(model.device), model.sha256, FEW_BYTES, 0)
 
 
 def _exercise(sample: Sample, side: int, device: torch.device) -> Exercise:
     """Shrink the image of a support; its labels stay, masks are drawn from them."""
     shape = working_shape((sample.image.shape[0], sample.image.shape[1]), side)
     image = three_channels(torch.from_numpy(np.ascontiguousarray(sample.image)))
-    labels = torch.from_numpy(np.asarray(sample.labels).astype(np.int32))
+    labels = torch.from_numpy(np.asarray(sample.labels).astype(np.int32, copy=False))
     return Exercise(
         resample(image[None].to(device), shape), labels[None, None].to(device)
     )

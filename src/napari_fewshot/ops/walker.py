@@ -136,32 +136,52 @@ def standing_out(image: FloatArray, odds: FloatArray, guess: FloatArray) -> floa
     from scipy import ndimage
 
     edges = ndimage.gaussian_gradient_magnitude(image.mean(-1), 0.7)
-    found = []
-    for level in LEVELS:
-        region = odds >= level
-        inner = region & ~ndimage.binary_erosion(region, iterations=2)
-        outer = ndimage.binary_dilation(region, iterations=2) & ~region
-        if not inner.any() or not outer.any():
-            found.append((0.0, 0.0, 0.0))
-            continue
-        rim = region ^ ndimage.binary_erosion(region)
-        rim |= ndimage.binary_dilation(region) ^ region
-        step = image[inner].mean(0) - image[outer].mean(0)
-        spread = image[inner].var(0).sum() + image[outer].var(0).sum()
-        overlap = 2 * guess[region].sum() / (guess.sum() + region.sum())
-        found.append(
-            (
-                float(edges[rim].mean()),
-                float(np.linalg.norm(step) / np.sqrt(spread + 1e-4)),
-                float(overlap),
-            )
-        )
-    scores = np.array(found)
+    regions = odds[None] >= LEVELS[:, None, None]
+    smaller, larger = _shrunk(regions), _grown(regions)
+    inner, outer = regions & ~_shrunk(smaller), _grown(larger) & ~regions
+    (edge,) = _means(smaller ^ larger, edges[..., None])[0].T
+    inside, spread_in = _means(inner, image)
+    outside, spread_out = _means(outer, image)
+    step = np.linalg.norm(inside - outside, axis=1)
+    contrast = step / np.sqrt(spread_in.sum(1) + spread_out.sum(1) + 1e-4)
+    size = regions.sum((1, 2))
+    overlap = 2 * (regions * guess).sum((1, 2)) / np.maximum(guess.sum() + size, 1e-9)
+    scores = np.stack([edge, contrast, overlap], 1)
+    scores *= (inner.any((1, 2)) & outer.any((1, 2)))[:, None]
     score = (scores / np.maximum(scores.max(0), 1e-9)).prod(1)
     if score.max() <= 0:
         return 0.0
     weight = np.exp(LEVEL_SHARPNESS * (score / score.max() - 1))
     return float((weight * LEVELS).sum() / weight.sum())
+
+
+def _grown(masks: BoolArray) -> BoolArray:
+    """Dilate masks (N, H, W) by one pixel up, down, left and right."""
+    grown = masks.copy()
+    grown[:, 1:] |= masks[:, :-1]
+    grown[:, :-1] |= masks[:, 1:]
+    grown[:, :, 1:] |= masks[:, :, :-1]
+    grown[:, :, :-1] |= masks[:, :, 1:]
+    return grown
+
+
+def _shrunk(masks: BoolArray) -> BoolArray:
+    """Erode masks (N, H, W) likewise; outside the image there is nothing."""
+    shrunk = _grown(np.logical_not(masks))
+    np.logical_not(shrunk, out=shrunk)
+    shrunk[:, [0, -1]] = False
+    shrunk[:, :, [0, -1]] = False
+    return shrunk
+
+
+def _means(masks: BoolArray, image: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Mean and variance (N, C) of an image (H, W, C) in each mask (N, H, W)."""
+    flat = masks.reshape(len(masks), -1).astype(np.float64)
+    pixels = image.reshape(-1, image.shape[-1]).astype(np.float64)
+    count = np.maximum(flat.sum(1, keepdims=True), 1)
+    mean = flat @ pixels / count
+    variance = np.maximum(flat @ pixels**2 / count - mean**2, 0)
+    return mean, variance
 
 
 def _walk(image: FloatArray, seeds: LabelArray, beta: float) -> FloatArray:

@@ -46,7 +46,8 @@ def segment(
     support : Support, SupportSet, (image, labels) or a list of them
         The annotated examples.
     text, prompts : optional
-        Other evidence; the methods of this version need supports.
+        Points, boxes, scribbles or a first mask: a `PromptSet`, or one per class in a
+        dict; with or without supports. Text is not understood yet: it is refused.
     method, model : str
         See `list_methods` and `list_models`; ``"auto"`` chooses on the supports.
     scale : sequence of float, optional
