@@ -61,18 +61,19 @@ MIRROR, UPEND, HALF = 0.5, 0.3, 0.5
 
 @dataclass(frozen=True, eq=False)
 class Exercise:
-    """A support as the network sees it: image (1, 3, H, W), labels (1, 1, H, W)."""
+    """A support as the network sees it: image (1, 3, H, W), labels (1, 1, H', W')."""
 
     image: Tensor
     labels: Tensor
-    _covers: dict[tuple[int, tuple[int, int]], Tensor] = field(default_factory=dict)
+    _covers: dict[int, Tensor] = field(default_factory=dict)
 
-    def cover(self, value: int, size: tuple[int, int]) -> Tensor:
-        """Return the mask of a class at a size, shrunk once: labels may be large."""
-        if (value, size) not in self._covers:
+    def cover(self, value: int) -> Tensor:
+        """Return the mask (1, 1, H, W) of a class; labels may be large: shrunk once."""
+        if value not in self._covers:
             mask = (self.labels == value).float()
-            self._covers[value, size] = resample(mask, size).clamp(0, 1)
-        return self._covers[value, size]
+            small = resample(mask, (self.image.shape[-2], self.image.shape[-1]))
+            self._covers[value] = small.clamp(0, 1)
+        return self._covers[value]
 
 
 def tuned(
@@ -158,7 +159,7 @@ def _draw(
         strong = chosen.count(number) > 1 or rng.random() < HALF
         image, mask = _bend(
             resample(item.image, size),
-            item.cover(value, size),
+            resample(item.cover(value), size),
             STRONG if strong else WEAK,
             rng,
         )

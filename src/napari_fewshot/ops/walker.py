@@ -139,7 +139,7 @@ def standing_out(image: FloatArray, odds: FloatArray, guess: FloatArray) -> floa
     regions = odds[None] >= LEVELS[:, None, None]
     smaller, larger = _shrunk(regions), _grown(regions)
     inner, outer = regions & ~_shrunk(smaller), _grown(larger) & ~regions
-    (edge,) = _means(smaller ^ larger, edges[..., None])[0].T
+    edge = _means(smaller ^ larger, edges[..., None])[0][:, 0]
     inside, spread_in = _means(inner, image)
     outside, spread_out = _means(outer, image)
     step = np.linalg.norm(inside - outside, axis=1)
@@ -147,7 +147,8 @@ def standing_out(image: FloatArray, odds: FloatArray, guess: FloatArray) -> floa
     size = regions.sum((1, 2))
     overlap = 2 * (regions * guess).sum((1, 2)) / np.maximum(guess.sum() + size, 1e-9)
     scores = np.stack([edge, contrast, overlap], 1)
-    scores *= (inner.any((1, 2)) & outer.any((1, 2)))[:, None]
+    # A region without any inside or any surroundings does not count.
+    scores[~inner.any((1, 2)) | ~outer.any((1, 2))] = 0
     score = (scores / np.maximum(scores.max(0), 1e-9)).prod(1)
     if score.max() <= 0:
         return 0.0
