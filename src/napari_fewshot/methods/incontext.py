@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_fewshot.methods._base import MethodSpec, Reliability
-from napari_fewshot.methods._fusion import Candidate, Fused, fit_fused, sigmoid
+from napari_fewshot.methods._fusion import (
+    Candidate,
+    Fused,
+    Recipe,
+    fit_fused,
+    sigmoid,
+)
 from napari_fewshot.methods._params import CommonParams, param
 from napari_fewshot.models import load_model
 
@@ -33,6 +39,7 @@ WHOLE, CLOSE = 128, 256
 FLIPS = ((1,), (0,))
 # Looks are judged before practice, which was seen to bring more than this (Dice).
 PRACTICE_GAIN = 0.03
+PRACTISED = " after practice"
 
 
 PRACTISE = (
@@ -193,10 +200,11 @@ METHOD = InContextMethod()
 def let_practise(
     fused: Fused, samples: Sequence[Sample], seed: int, hooks: Hooks
 ) -> None:
-    """Put a network that has practised on the supports behind the looks, in place.
+    """Let a network that has practised on the supports look as well, in place.
 
-    What was judged before was the network without practice: whoever practises with a
-    support cannot be judged on it, so scores are those of the weaker one.
+    With several supports it votes beside the network before practice, each with half
+    the weight; with a single one it replaces it. What was judged is the network before
+    practice: whoever practises with a support cannot be judged on it.
 
     Parameters
     ----------
@@ -217,12 +225,9 @@ def let_practise(
         shares = {n: w for n, w in recipe.weights.items() if n in looks}
         if not shares:
             continue
-        share = sum(shares.values())
         near = [w for n, w in shares.items() if looks[n].params.side == CLOSE]
         # Equal shares: whole images, which also show shape and position.
-        closer[value] = max(0.0, 2 * sum(near) / share - 1)
-        # The boundary was moved for the others and for the network before practice.
-        fused.recipes[value] = replace(recipe, shift=recipe.shift * (1 - share))
+        closer[value] = max(0.0, 2 * sum(near) / sum(shares.values()) - 1)
     if not closer:
         return
     model = tuned(
@@ -234,7 +239,24 @@ def let_practise(
     )
     for name, look in looks.items():
         every = list(look.contexts)
-        fused.fits[name] = LookMethod().fit(samples, every, look.params, model, hooks)
+        after = LookMethod().fit(samples, every, look.params, model, hooks)
+        if len(samples) == 1:
+            fused.fits[name] = after
+        else:
+            fused.fits[name + PRACTISED] = after
+            for value, recipe in fused.recipes.items():
+                fused.recipes[value] = _shared(recipe, name)
+
+
+def _shared(recipe: Recipe, name: str) -> Recipe:
+    """Give half the weight of a look to the same look after practice."""
+    weight = recipe.weights.get(name, 0.0)
+    if not weight:
+        return recipe
+    half = {name: weight / 2, name + PRACTISED: weight / 2}
+    # The boundary was moved for the others and for the network before practice.
+    shift = recipe.shift * (1 - weight / 2)
+    return replace(recipe, weights={**recipe.weights, **half}, shift=shift)
 
 
 def is_network(encoder: Any) -> bool:
