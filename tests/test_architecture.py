@@ -152,7 +152,7 @@ def test_import_is_cheap():
 
 def test_core_runs_without_napari_and_qt():
     """Segment, evaluate and use a session with napari and Qt made unimportable."""
-    run_python(
+    loaded = run_python(
         """
 import sys
 
@@ -181,8 +181,10 @@ assert session.segment(wait=True).labels.shape == (64, 64)
 import napari_fewshot.cli
 loaded = {name.split(".")[0] for name in sys.modules} & Blocker.blocked
 assert not loaded, loaded
+print(sorted(loaded))
 """
     )
+    assert loaded.strip() == "[]"
 
 
 def test_versions_agree():

@@ -83,12 +83,17 @@ def test_painting_on_a_support_updates_it(dock, viewer):
         ),
         "the brush stroke",
     )
+    painted = dock.session.state.supports[0].support.label_plane(0)
+    assert painted[0, 0] == 1
+    assert painted.sum() == before + 1
 
 
 def test_painting_a_new_plane_adds_a_row(dock, viewer):
     at = (np.array([3, 3]), np.array([5, 5]), np.array([5, 6]))
     viewer.layers["masks"].data_setitem(at, 1)
     until(lambda: len(dock.session.state.supports) == 2, "the new support")
+    painted = dock.session.state.supports[1].support.label_plane(3)
+    assert painted[5, [5, 6]].tolist() == [1, 1]
 
 
 def test_a_brush_stroke_on_a_result_is_a_correction(dock, viewer):

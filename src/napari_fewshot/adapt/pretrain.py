@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from napari_fewshot.adapt._episode import episode_loss, synthetic_dice
 from napari_fewshot.adapt._tasks import Batch, TaskDataset, TaskStream, draw_group
 from napari_fewshot.errors import DataError
-from napari_fewshot.models._losses import descend
+from napari_fewshot.models._losses import descend, move_towards
 from napari_fewshot.models._network import InContextNetwork, NetworkConfig
 
 if TYPE_CHECKING:
@@ -173,11 +173,7 @@ class Trainer:
         norm = descend(self.network, self.optimiser, loss, rate, self.config.clip)
         self.step += 1
         keep = min(self.config.average, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for mean, now in zip(
-                self.average.parameters(), self.network.parameters(), strict=True
-            ):
-                mean.lerp_(now, 1 - keep)
+        move_towards(self.average, self.network, 1 - keep)
         return {**figures, "rate": rate, "norm": norm}
 
     def test(self, batches: list[Batch]) -> dict[str, float]:

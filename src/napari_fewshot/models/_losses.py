@@ -70,3 +70,18 @@ def descend(
     if torch.isfinite(norm):
         optimiser.step()
     return float(norm)
+
+
+@torch.no_grad()
+def move_towards(network: nn.Module, goal: nn.Module, share: float) -> None:
+    """Move the parameters of a network towards those of another, in place.
+
+    Parameters
+    ----------
+    network, goal : Module
+        Of the same architecture.
+    share : float
+        Of the way, from 0 to 1.
+    """
+    for own, other in zip(network.parameters(), goal.parameters(), strict=True):
+        own.lerp_(other, share)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from napari_fewshot.models._losses import descend, mask_loss
+from napari_fewshot.models._losses import descend, mask_loss, move_towards
 from napari_fewshot.models._network import (
     PROMPT_CHANNELS,
     Features,
@@ -106,7 +106,9 @@ def tuned(
     """
     rng = np.random.default_rng(seed)
     whole = [_exercise(sample, WHOLE, model.device) for sample in samples]
-    large = [_exercise(sample, CLOSE, model.device) for sample in samples]
+    large = []
+    if any(closer.values()):
+        large = [_exercise(sample, CLOSE, model.device) for sample in samples]
     shown = {
         v: [i for i, s in enumerate(samples) if (s.labels == v).any()] for v in closer
     }
@@ -125,11 +127,7 @@ def tuned(
             images, masks = _draw(whole, chosen, value, rng)
         descend(network, optimiser, _loss(network, images, masks), rate, CLIP)
     if len(samples) == 1:
-        with torch.no_grad():
-            for now, before in zip(
-                network.parameters(), model.network.parameters(), strict=True
-            ):
-                now.lerp_(before, 1 - LONE_SHARE)
+        move_towards(network, model.network, 1 - LONE_SHARE)
     # Its supports are encoded once and every query once: little is worth keeping.
     return InContextModel(network, str(model.device), model.sha256, FEW_BYTES, 0)
 
