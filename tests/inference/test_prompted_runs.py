@@ -8,8 +8,9 @@ import pytest
 import napari_fewshot as nf
 from napari_fewshot.data import Hooks, PlanePrompts, Sample
 from napari_fewshot.methods import Prompter, ReverseJudge
-from napari_fewshot.methods.prompting import crop_window, shifted, taper
+from napari_fewshot.methods.prompting import crop_window, shifted
 from napari_fewshot.models import load_model
+from napari_fewshot.ops import taper
 
 
 def disc(centre=(48, 60), radius=20, shape=(96, 112)):

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 import napari_fewshot as nf
 from napari_fewshot.data import PlanePrompts
-from napari_fewshot.models import _registry, incontext, load_model
+from napari_fewshot.models import _registry, contexts, incontext, load_model
 from napari_fewshot.models._blocks import CrossAttention, NetworkConfig, Ridge
 from napari_fewshot.models._network import InContextNetwork
 from napari_fewshot.models.prompt_image import prompt_image
@@ -80,7 +80,7 @@ def test_memory_of_64_supports_stays_bounded(model):
     mask = np.zeros((256, 256), bool)
     mask[50:90, 60:120] = True
     context = model.context([features] * 64, [mask] * 64)
-    assert all(k.shape[2] <= incontext.MAX_KEYS for k in context.keys)
+    assert all(k.shape[2] <= contexts.MAX_KEYS for k in context.keys)
     size = sum(t.numel() for t in (*context.keys, *context.values)) * 4
     assert size < 200 * 2**20
     assert np.isfinite(model.decode(features, context, (256, 256))).all()

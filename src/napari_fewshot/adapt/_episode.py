@@ -10,10 +10,9 @@ import torch
 from napari_fewshot.adapt._prompting import (
     PROMPTS_ONLY,
     SUPPORTS_ONLY,
-    correct,
     draw_modes,
     first_prompts,
-    remember,
+    look_again,
 )
 from napari_fewshot.models._losses import mask_loss
 from napari_fewshot.models._network import pick, standardise
@@ -24,10 +23,10 @@ if TYPE_CHECKING:
     from napari_fewshot.adapt._tasks import Batch
     from napari_fewshot.models._network import Context, InContextNetwork
 
-# Queries a task in the first pass, and of these in the correcting pass.
+# Queries a task in the first pass, and of these in the later passes.
 QUERIES, SECOND = 4, 2
-# Most clicks between the passes.
-CORRECTIONS = 3
+# Most later passes; the last one is learnt from.
+PASSES = 3
 
 
 def episode_loss(
@@ -77,12 +76,15 @@ def episode_loss(
     logits, loss = run(0, queries)
     past = logits.detach().float().cpu().numpy()[:, 0]
     second = min(SECOND, queries)
-    for i in slice_tasks(tasks, queries, 0, second):
-        if modes[i] != SUPPORTS_ONLY:
-            clicks = int(rng.integers(1, CORRECTIONS + 1))
-            correct(rng, prompts[i], past[i] > 0, wanted[i], clicks)
-        remember(prompts[i], past[i], rng)
-    _, more = run(0, second)
+    again = slice_tasks(tasks, queries, 0, second)
+    latest, passes = past[again], int(rng.integers(1, PASSES + 1))
+    for left in range(passes)[::-1]:
+        for i, before in zip(again, latest, strict=True):
+            clicked = modes[i] != SUPPORTS_ONLY
+            look_again(rng, prompts[i], before, wanted[i], clicked=clicked)
+        with torch.set_grad_enabled(left == 0):
+            logits, more = run(0, second)
+        latest = logits.detach().float().cpu().numpy()[:, 0]
     found = torch.from_numpy(past > 0)
     plain = [i for i, m in enumerate(modes) if m == SUPPORTS_ONLY]
     score = mean_dice(found[plain], torch.from_numpy(wanted[plain])) if plain else 0.0

@@ -15,11 +15,18 @@ if TYPE_CHECKING:
     from napari_fewshot._types import AnyArray
 
 SUPPORTS_ONLY, BOTH, PROMPTS_ONLY = 0, 1, 2
+# Who clicks and shows no support mostly means the one thing under the mouse.
+ONE_PART = 0.7
+# Shares of the later looks: at the same clicks with their own answer before the eyes,
+# and at more clicks without it. The rest sees both.
+SECOND_LOOK, FRESH = 0.3, 0.35
+# Most clicks between two looks.
+CORRECTIONS = 2
 
 
 def draw_modes(rng: np.random.Generator, count: int) -> list[int]:
     """Draw what evidence each of the queries has."""
-    return [int(m) for m in rng.choice(3, count, p=[0.52, 0.13, 0.35])]
+    return [int(m) for m in rng.choice(3, count, p=[0.42, 0.16, 0.42])]
 
 
 def first_prompts(
@@ -47,7 +54,7 @@ def first_prompts(
     if mode == SUPPORTS_ONLY or not truth.any():
         return prompts, truth
     wanted = truth
-    if mode == PROMPTS_ONLY and rng.random() < 0.5:
+    if mode == PROMPTS_ONLY and rng.random() < ONE_PART:
         wanted = _one_part(rng, truth)
     kind = rng.random()
     if kind < 0.2 and wanted.mean() < 0.7:
@@ -82,6 +89,39 @@ def correct(
         draw_points(prompts[0 if click[2] else 1], [click[:2]])
         parts, _ = ndimage.label(found ^ wanted, np.ones((3, 3)))
         found = np.where(parts == parts[click[:2]], wanted, found)
+
+
+def look_again(
+    rng: np.random.Generator,
+    prompts: AnyArray,
+    past: AnyArray,
+    wanted: AnyArray,
+    *,
+    clicked: bool,
+) -> None:
+    """Prepare the prompts of a query for the next look at it, in place.
+
+    Parameters
+    ----------
+    rng : Generator
+        Source of randomness.
+    prompts : array (5, H, W)
+        Of the last look.
+    past : array (H, W)
+        Logits of the last look.
+    wanted : array (H, W) bool
+        What the user wants.
+    clicked : bool
+        Whether the user corrects; otherwise the network only sees its own answer.
+    """
+    kind = rng.random() if clicked else 0.0
+    if kind >= SECOND_LOOK:
+        count = int(rng.integers(1, CORRECTIONS + 1))
+        correct(rng, prompts, past > 0, wanted, count)
+    if kind >= 1 - FRESH:
+        prompts[3:] = 0
+    else:
+        remember(prompts, past, rng)
 
 
 def remember(prompts: AnyArray, logits: AnyArray, rng: np.random.Generator) -> None:

@@ -252,7 +252,7 @@ def _chaos(root: Path, options: dict[str, Any], echo: Echo) -> dict[str, Any]:
         volumes.append(Volume(item["group"], pixels.astype(np.float32), labels))
     values = [int(v) for v in facts["classes"]]
     start = time.perf_counter()
-    count = 0
+    count, cache = 0, FitCache()
 
     def segment(plane: AnyArray, mask: BoolArray, queries: AnyArray) -> BoolArray:
         nonlocal count
@@ -264,7 +264,7 @@ def _chaos(root: Path, options: dict[str, Any], echo: Echo) -> dict[str, Any]:
             Image.from_array(queries, axes="tyx", name="query"), support, **options
         )
         results: list[PlaneResult] = []
-        run(request, Hooks(), results.append)
+        run(request, Hooks(), results.append, cache)
         return np.stack([r.labels == 1 for r in results])
 
     scores = score_volumes(volumes, values, segment)

@@ -6,7 +6,8 @@ from napari_fewshot.methods._base import (
     MethodSpec,
     Reliability,
 )
-from napari_fewshot.methods._fusion import log_odds, sigmoid
+from napari_fewshot.methods._fusion import Fused, log_odds, sigmoid
+from napari_fewshot.methods._looks import network_of
 from napari_fewshot.methods._params import (
     CommonParams,
     default_of,
@@ -16,18 +17,21 @@ from napari_fewshot.methods._params import (
     parse_params,
 )
 from napari_fewshot.methods._registry import get_method, method_names
-from napari_fewshot.methods.incontext import network_of
+from napari_fewshot.methods.neighbours import Neighbours, block_size
 from napari_fewshot.methods.prompting import Prompter
 from napari_fewshot.methods.reverse import ReverseJudge
 
 __all__ = [
     "CommonParams",
     "FittedMethod",
+    "Fused",
     "Method",
     "MethodSpec",
+    "Neighbours",
     "Prompter",
     "Reliability",
     "ReverseJudge",
+    "block_size",
     "default_of",
     "get_method",
     "log_odds",

@@ -8,14 +8,10 @@ from typing import TYPE_CHECKING
 from napari_fewshot.errors import WeightsError
 from napari_fewshot.methods._base import MethodSpec, Reliability
 from napari_fewshot.methods._fusion import Candidate, Fused, fit_fused
+from napari_fewshot.methods._looks import is_network, network_looks
 from napari_fewshot.methods._params import CommonParams, default_of, param
 from napari_fewshot.methods._registry import get_method
-from napari_fewshot.methods.incontext import (
-    PRACTISE,
-    is_network,
-    let_practise,
-    network_looks,
-)
+from napari_fewshot.methods.incontext import NEIGHBOURS, PRACTISE, let_practise
 from napari_fewshot.models import load_model
 
 if TYPE_CHECKING:
@@ -34,6 +30,7 @@ class AutoParams(CommonParams):
 
     use_network: bool = param(True, "Let the bundled network take part.", advanced=True)
     practise: bool = param(True, PRACTISE)
+    neighbours: bool = param(True, NEIGHBOURS)
     use_pixel: bool = param(True, "Let `pixel` take part.", advanced=True)
     use_template: bool = param(True, "Let `template` take part.", advanced=True)
     use_prototype: bool = param(True, "Let `prototype` take part.", advanced=True)
@@ -63,7 +60,9 @@ class AutoMethod:
         if params.use_network:
             try:
                 # Mirrored looks cost thrice as much and, among others, add little.
-                candidates += network_looks(params, encoder, mirror="no")
+                candidates += network_looks(
+                    params, encoder, samples, classes, mirror="no"
+                )
             except WeightsError as error:
                 trouble = f" (without the bundled network: {error})"
         candidates += [

@@ -2,49 +2,43 @@
 
 The supports are encoded once; for every class the network reads their masks from the
 query by attention and by a closed-form regression. It looks in several ways: at the
-whole image small, where shape and position count; closer, where texture and thin parts
-count; on request also at mirrored copies. What each look weighs is decided per class on
-the supports, each left out in turn. Then the network practises on the supports.
+whole image small, where shape and position count; closer, where texture and small parts
+count; at thin structures in detail; on request also at mirrored copies. What each look
+weighs is decided per class on the supports, each left out in turn. Then the network
+practises on the supports.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal
 
 from napari_fewshot.methods._base import MethodSpec, Reliability
-from napari_fewshot.methods._fusion import (
-    Candidate,
-    Fused,
-    Recipe,
-    fit_fused,
-    sigmoid,
+from napari_fewshot.methods._fusion import Fused, Recipe, fit_fused
+from napari_fewshot.methods._looks import (
+    CLOSE,
+    LookFitted,
+    LookMethod,
+    detail_side,
+    network_looks,
 )
 from napari_fewshot.methods._params import CommonParams, param
-from napari_fewshot.models import load_model
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from napari_fewshot._types import FloatArray
-    from napari_fewshot.data import Hooks, Plane, Sample
+    from napari_fewshot.data import Hooks, Sample
     from napari_fewshot.methods._base import FittedMethod
     from napari_fewshot.models import Encoder
 
-MODEL = "incontext/small"
-# Longest sides at which the network looks at the whole image.
-WHOLE, CLOSE = 128, 256
-FLIPS = ((1,), (0,))
-# Looks are judged before practice, which was seen to bring more than this (Dice).
-PRACTICE_GAIN = 0.03
 PRACTISED = " after practice"
-
-
 PRACTISE = (
     "Let the network practise on your supports for a few seconds: most often better "
     "masks, above all with few supports."
+)
+NEIGHBOURS = (
+    "In stacks, let the planes that were segmented best help the others: masks agree "
+    "from slice to slice. Turn it off for stacks of unrelated images."
 )
 
 
@@ -52,10 +46,11 @@ PRACTISE = (
 class InContextParams(CommonParams):
     """Parameters of `incontext`."""
 
-    look: Literal["auto", "whole", "close"] = param(
+    look: Literal["auto", "whole", "close", "detail"] = param(
         "auto",
         "How the network looks: at the whole image small (large smooth objects), "
-        "closer (small or thin ones), or both as the supports suggest.",
+        "closer (small ones), in detail on tiles (thin ones), or as the supports "
+        "suggest.",
     )
     mirror: Literal["auto", "yes", "no"] = param(
         "no",
@@ -63,88 +58,7 @@ class InContextParams(CommonParams):
         "little, harms paired organs; auto tries it on the supports.",
     )
     practise: bool = param(True, PRACTISE)
-
-
-@dataclass(frozen=True)
-class LookParams(CommonParams):
-    """One way of looking.
-
-    Attributes
-    ----------
-    side : int
-        Longest side of the network's copy of the image.
-    mirrored : bool
-        Whether mirrored copies are averaged in.
-    """
-
-    side: int = WHOLE
-    mirrored: bool = False
-
-
-@dataclass
-class LookFitted:
-    """What the supports say to one look, per class."""
-
-    model: Any
-    params: LookParams
-    contexts: Mapping[int, Any]
-    choice: str = ""
-
-    def predict(self, plane: Plane, hooks: Hooks) -> dict[int, FloatArray]:
-        """Return a probability map per class."""
-        image = plane.image
-        shape = (image.shape[0], image.shape[1])
-        turns = [(), *FLIPS] if self.params.mirrored else [()]
-        totals = {value: np.zeros(shape, np.float32) for value in self.contexts}
-        for axes in turns:
-            hooks.check()
-            turned = np.flip(image, axes) if axes else image
-            features = self.model.features(turned, self.params.side)
-            for value, context in self.contexts.items():
-                hooks.check()
-                logits = self.model.decode(features, context, shape)
-                totals[value] += np.flip(logits, axes) if axes else logits
-        return {
-            v: sigmoid(total / np.float32(len(turns))) for v, total in totals.items()
-        }
-
-
-class LookMethod:
-    """One way of looking as a method, so that looks can be judged and fused."""
-
-    spec = MethodSpec("look", "One look of the network.", LookParams, uses_model=True)
-
-    def fit(
-        self,
-        samples: Sequence[Sample],
-        classes: Sequence[int],
-        params: LookParams,
-        encoder: Encoder | None,
-        hooks: Hooks,
-    ) -> LookFitted:
-        """Encode the supports; see `Method.fit`."""
-        model: Any = network_of(encoder)
-        stage, count = "Learning from the supports", len(samples)
-        contexts = model.contexts(
-            samples, classes, params.side, lambda n: hooks.report(stage, n, count)
-        )
-        return LookFitted(model, params, contexts)
-
-    def fold_params(self, params: LookParams, fitted: FittedMethod) -> LookParams:
-        """Leave-one-out uses the same parameters: encodings are kept."""
-        return params
-
-    def assess(
-        self,
-        samples: Sequence[Sample],
-        classes: Sequence[int],
-        params: LookParams,
-        encoder: Encoder | None,
-        hooks: Hooks,
-        fitted: FittedMethod,
-    ) -> Reliability:
-        """Looks are judged by whoever fuses them."""
-        return Reliability()
+    neighbours: bool = param(True, NEIGHBOURS)
 
 
 class InContextMethod:
@@ -168,7 +82,9 @@ class InContextMethod:
         hooks: Hooks,
     ) -> Fused:
         """Encode the supports and weigh the looks; see `Method.fit`."""
-        looks = network_looks(params, encoder, params.look, params.mirror)
+        looks = network_looks(
+            params, encoder, samples, classes, params.look, params.mirror
+        )
         fitted = fit_fused(looks, samples, classes, hooks)
         if params.practise:
             let_practise(fitted, samples, params.seed, hooks)
@@ -220,14 +136,16 @@ def let_practise(
     from napari_fewshot.models.tuning import tuned
 
     looks = {n: f for n, f in fused.fits.items() if isinstance(f, LookFitted)}
-    closer = {}
+    closer, wanted = {}, dict.fromkeys((CLOSE, detail_side(samples)), 0.0)
     for value, recipe in fused.recipes.items():
         shares = {n: w for n, w in recipe.weights.items() if n in looks}
         if not shares:
             continue
-        near = [w for n, w in shares.items() if looks[n].params.side == CLOSE]
+        near = {n: w for n, w in shares.items() if looks[n].params.side >= CLOSE}
+        for name, weight in near.items():
+            wanted[looks[name].params.side] += weight
         # Equal shares: whole images, which also show shape and position.
-        closer[value] = max(0.0, 2 * sum(near) / sum(shares.values()) - 1)
+        closer[value] = max(0.0, 2 * sum(near.values()) / sum(shares.values()) - 1)
     if not closer:
         return
     model = tuned(
@@ -236,6 +154,7 @@ def let_practise(
         closer,
         seed,
         lambda step, steps: hooks.report("Practising on the supports", step, steps),
+        max(wanted, key=lambda side: wanted[side]),
     )
     for name, look in looks.items():
         every = list(look.contexts)
@@ -257,55 +176,3 @@ def _shared(recipe: Recipe, name: str) -> Recipe:
     # The boundary was moved for the others and for the network before practice.
     shift = recipe.shift * (1 - weight / 2)
     return replace(recipe, weights={**recipe.weights, **half}, shift=shift)
-
-
-def is_network(encoder: Any) -> bool:
-    """Whether an encoder is an in-context network."""
-    return hasattr(encoder, "decode")
-
-
-def network_of(encoder: Any) -> Any:
-    """Return the encoder if it is an in-context network, else the bundled one.
-
-    Raises
-    ------
-    WeightsError
-        If the bundled weights are missing, damaged or altered.
-    """
-    return encoder if is_network(encoder) else load_model(MODEL)
-
-
-def network_looks(
-    params: CommonParams,
-    encoder: Encoder | None,
-    look: str = "auto",
-    mirror: str = "auto",
-) -> list[Candidate]:
-    """Return the ways in which the network may look, as candidates for a fusion.
-
-    Parameters
-    ----------
-    params : CommonParams
-        Seed, whether anything is judged, and whether the network will practise.
-    encoder : Encoder, optional
-        An in-context network; default the bundled one.
-    look, mirror : str
-        See `InContextParams`.
-    """
-    model = network_of(encoder)
-    sides = {"whole": [WHOLE], "close": [CLOSE]}.get(look, [WHOLE, CLOSE])
-    mirrored = {"yes": [True], "no": [False]}.get(mirror, [False, True])
-    words = {WHOLE: "network", CLOSE: "network (close)"}
-    headroom = PRACTICE_GAIN if getattr(params, "practise", False) else 0.0
-    found = []
-    for side in sides:
-        for both in mirrored:
-            own = LookParams(
-                seed=params.seed,
-                leave_one_out=params.leave_one_out,
-                side=side,
-                mirrored=both,
-            )
-            name = words[side] + (" mirrored" if both else "")
-            found.append(Candidate(name, LookMethod(), own, model, headroom))
-    return found

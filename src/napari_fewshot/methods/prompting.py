@@ -17,7 +17,7 @@ import numpy as np
 
 from napari_fewshot.data import PlanePrompts
 from napari_fewshot.methods._fusion import sigmoid
-from napari_fewshot.ops import walk_from_clicks
+from napari_fewshot.ops import taper, walk_from_clicks
 from napari_fewshot.ops.walker import CLICK_SIDE
 
 if TYPE_CHECKING:
@@ -258,13 +258,3 @@ def shifted(prompts: PlanePrompts, window: tuple[slice, slice]) -> PlanePrompts:
         None if prompts.scribbles is None else prompts.scribbles[window],
         None,
     )
-
-
-def taper(shape: tuple[int, int]) -> FloatArray:
-    """Return weights (H, W) that fall from 1 to 0 in the outer eighth."""
-    ramps = []
-    for n in shape:
-        distance = np.minimum(np.arange(n) + 0.5, n - 0.5 - np.arange(n))
-        ramps.append(np.clip(distance / max(n / 8, 1.0), 0, 1))
-    weight: FloatArray = (ramps[0][:, None] * ramps[1][None]).astype(np.float32)
-    return weight

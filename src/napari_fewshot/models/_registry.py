@@ -27,7 +27,7 @@ INCONTEXT = ModelSpec(
     licence="BSD-3-Clause",
     size_mb=4.1,
     trained_on="synthetic tasks only (napari_fewshot.adapt.synthesis)",
-    sha256="6fcc65bc2e038a96b6b25c9742f8b5996615ce8816945136da729d6957383b34",
+    sha256="5de60d8f2ac7a1b273a9edcab6e98314d5f960283a1fae40284798ad9e015b55",
     citation="Own network; dense cross-attention after DCAMA (Shi et al. 2022), ridge "
     "regression after Bertinetto et al. 2019",
 )

@@ -14,20 +14,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from napari_fewshot.data import Embedding, as_plane
 from napari_fewshot.errors import ModelError, WeightsError
+from napari_fewshot.models._copies import (
+    TILE,
+    Window,
+    network_shape,
+    resample,
+    three_channels,
+    working_shape,
+)
 from napari_fewshot.models._network import (
     PROMPT_CHANNELS,
     Context,
     Features,
     InContextNetwork,
-    Moments,
     standardise,
 )
 from napari_fewshot.models._recent import Recent
 from napari_fewshot.models._registry import INCONTEXT
+from napari_fewshot.models.contexts import join_contexts, read_tiles, tiles_each
 from napari_fewshot.models.prompt_image import prompt_image
 
 if TYPE_CHECKING:
@@ -37,13 +44,11 @@ if TYPE_CHECKING:
     from napari_fewshot.data import PlanePrompts, Sample
 
 WEIGHTS = Path(__file__).parent / "weights" / "incontext_small.safetensors"
-MULTIPLE = 16
 # Encodings that are kept (6 MB a plane), and what single supports say (1 MB each): of
 # 64 supports all of the latter, so that leaving them out in turn encodes nothing anew.
 KEPT_BYTES, READ_BYTES = 160 * 2**20, 96 * 2**20
 EMBEDDING_SIDE = 256
-# Beyond this many support positions attention reads a fair sample of them.
-MAX_KEYS = 12288
+WHOLE: Window = (slice(None), slice(None))
 
 
 class InContextModel:
@@ -100,14 +105,23 @@ class InContextModel:
         side : int
             Longest side of the network's copy.
         """
+        return self.encoded(image, side, WHOLE)
+
+    @torch.no_grad()
+    def encoded(self, image: FloatArray, side: int, window: Window) -> Features:
+        """Encode a part of the network's copy of a plane, as `features` all of it.
+
+        The copy is standardised as a whole: a dark part stays dark.
+        """
         image = np.ascontiguousarray(image)
-        key = f"{_digest(image)} {side}"
+        key = f"{_digest(image)} {side} {window}"
         found = self._kept.get(key)
         if found is None:
             pixels = three_channels(torch.from_numpy(image))
             shape = working_shape((image.shape[0], image.shape[1]), side)
             small = resample(pixels[None].to(self.device), shape)
-            found = self.network.encode(standardise(small))
+            part = standardise(small)[..., window[0], window[1]]
+            found = self.network.encode(part.contiguous())
             self._kept.put(key, found)
         return found
 
@@ -153,20 +167,24 @@ class InContextModel:
         classes : sequence of int
             Label values.
         side : int
-            Longest side of the network's copies.
+            Longest side of the network's copies; large ones are read in tiles.
         report : callable, optional
             Called with the number of every sample before it is encoded.
         """
         parts: dict[int, list[Context]] = {value: [] for value in classes}
+        tiles = tiles_each(len(samples)) if side > TILE else 0
         for number, sample in enumerate(samples):
             report(number)
-            plane = f"{_digest(np.ascontiguousarray(sample.image))} {side}"
+            plane = f"{_digest(np.ascontiguousarray(sample.image))} {side} {tiles}"
             for value in classes:
                 mask = sample.labels == value
                 key = f"{plane} {_digest(np.packbits(mask))}"
                 said = self._read.get(key)
                 if said is None:
-                    said = self.context([self.features(sample.image, side)], [mask])
+                    if tiles:
+                        said = read_tiles(self, sample.image, mask, side, tiles)
+                    else:
+                        said = self.context([self.features(sample.image, side)], [mask])
                     self._read.put(key, said)
                 parts[value].append(said)
         return {value: join_contexts(found) for value, found in parts.items()}
@@ -293,67 +311,6 @@ def resolve_device(device: str) -> str:
         names = ", ".join(n for n, there in present.items() if there)
         raise ModelError(f"There is no device {device!r} here; present: {names}.")
     return device
-
-
-def working_shape(shape: tuple[int, int], side: int) -> tuple[int, int]:
-    """Return the network's (rows, columns) for a plane: multiples of 16."""
-    factor = side / max(shape)
-    rows, columns = (
-        max(2 * MULTIPLE, round(n * factor / MULTIPLE) * MULTIPLE) for n in shape
-    )
-    return rows, columns
-
-
-def network_shape(features: Features) -> tuple[int, int]:
-    """Return rows and columns of the image that was encoded."""
-    rows, columns = features.maps[0].shape[-2:]
-    return 2 * int(rows), 2 * int(columns)
-
-
-def resample(x: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-    """Resize (B, C, H, W), bilinear, averaging when it gets smaller."""
-    if tuple(x.shape[-2:]) == tuple(shape):
-        return x
-    return F.interpolate(
-        x, size=shape, mode="bilinear", align_corners=False, antialias=True
-    )
-
-
-def three_channels(image: torch.Tensor) -> torch.Tensor:
-    """(H, W, C) to (3, H, W): grey is repeated, two channels get their mean."""
-    x = image.permute(2, 0, 1).float()
-    if x.shape[0] == 1:
-        return x.expand(3, -1, -1)
-    if x.shape[0] == 2:
-        return torch.cat([x, x.mean(0, keepdim=True)])
-    return x[:3]
-
-
-def join_contexts(parts: Sequence[Context]) -> Context:
-    """Join the contexts of single supports; every support weighs the same."""
-    moments = []
-    for stride in range(len(parts[0].moments)):
-        found = [part.moments[stride] for part in parts]
-        # Larger planes have more positions, not more say.
-        scale = [1 / m.weight.sum().clamp_min(1e-6) for m in found]
-        pairs = list(zip(found, scale, strict=True))
-        moments.append(
-            Moments(
-                torch.stack([m.outer * s for m, s in pairs]).sum(0),
-                torch.stack([m.total * s for m, s in pairs]).sum(0),
-                torch.stack([m.weight * s for m, s in pairs]).sum(0),
-            )
-        )
-    keys, values = [], []
-    for level in range(len(parts[0].keys)):
-        key = torch.cat([p.keys[level] for p in parts], 2)
-        value = torch.cat([p.values[level] for p in parts], 2)
-        if key.shape[2] > MAX_KEYS:
-            kept = torch.linspace(0, key.shape[2] - 1, MAX_KEYS).long().to(key.device)
-            key, value = key[:, :, kept], value[:, :, kept]
-        keys.append(key)
-        values.append(value)
-    return Context(tuple(moments), tuple(keys), tuple(values))
 
 
 def _digest(array: np.ndarray) -> str:

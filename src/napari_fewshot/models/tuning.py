@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from napari_fewshot.models._copies import resample, three_channels, working_shape
 from napari_fewshot.models._losses import descend, mask_loss, move_towards
 from napari_fewshot.models._network import (
     PROMPT_CHANNELS,
@@ -24,12 +25,7 @@ from napari_fewshot.models._network import (
     InContextNetwork,
     standardise,
 )
-from napari_fewshot.models.incontext import (
-    InContextModel,
-    resample,
-    three_channels,
-    working_shape,
-)
+from napari_fewshot.models.incontext import InContextModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,8 +34,8 @@ if TYPE_CHECKING:
 
     from napari_fewshot.data import Sample
 
-# Longest sides of whole images and of those that parts are cut from, side of a part.
-WHOLE, CLOSE, PART = 128, 256, 160
+# Longest side of whole images, side of a part of larger ones.
+WHOLE, PART = 128, 160
 STEPS, STEPS_PER_CLASS = 40, 20
 # Copies of a single image are soon learnt by heart: smaller steps, and of the way from
 # the bundled weights only this share (Wortsman et al., CVPR 2022).
@@ -83,6 +79,7 @@ def tuned(
     closer: Mapping[int, float],
     seed: int,
     report: Callable[[int, int], None],
+    large: int = 256,
 ) -> InContextModel:
     """Return a copy of the network that has practised on labelled planes.
 
@@ -99,6 +96,8 @@ def tuned(
         Of everything random.
     report : callable
         Called with the number of the step and of all steps, before each; may raise.
+    large : int
+        Longest side of the images that parts are cut from.
 
     Returns
     -------
@@ -106,9 +105,9 @@ def tuned(
     """
     rng = np.random.default_rng(seed)
     whole = [_exercise(sample, WHOLE, model.device) for sample in samples]
-    large = []
+    near = []
     if any(closer.values()):
-        large = [_exercise(sample, CLOSE, model.device) for sample in samples]
+        near = [_exercise(sample, large, model.device) for sample in samples]
     shown = {
         v: [i for i, s in enumerate(samples) if (s.labels == v).any()] for v in closer
     }
@@ -122,7 +121,7 @@ def tuned(
         value = int(rng.choice(list(closer)))
         chosen = _choose(shown[value], len(samples), rng)
         if rng.random() < closer[value]:
-            images, masks = _cut(*_draw(large, chosen, value, rng), rng)
+            images, masks = _cut(*_draw(near, chosen, value, rng), rng)
         else:
             images, masks = _draw(whole, chosen, value, rng)
         descend(network, optimiser, _loss(network, images, masks), rate, CLIP)

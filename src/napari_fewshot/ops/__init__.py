@@ -25,6 +25,7 @@ from napari_fewshot.ops.resize import (
     resize_image,
     resize_labels,
     scaled_shape,
+    taper,
 )
 from napari_fewshot.ops.similarity import cosine_maps, mask_to_grid, masked_average
 from napari_fewshot.ops.walker import standing_out, walk_boundary, walk_from_clicks
@@ -53,6 +54,7 @@ __all__ = [
     "soft_dice",
     "split_instances",
     "standing_out",
+    "taper",
     "walk_boundary",
     "walk_from_clicks",
 ]

@@ -77,3 +77,13 @@ def resize_labels(labels: LabelArray, shape: tuple[int, int]) -> LabelArray:
     )
     resized: LabelArray = labels[rows[:, None], columns[None, :]]
     return resized
+
+
+def taper(shape: tuple[int, int]) -> FloatArray:
+    """Return weights (H, W) that fall from 1 to 0 in the outer eighth."""
+    ramps = []
+    for n in shape:
+        distance = np.minimum(np.arange(n) + 0.5, n - 0.5 - np.arange(n))
+        ramps.append(np.clip(distance / max(n / 8, 1.0), 0, 1))
+    weight: FloatArray = (ramps[0][:, None] * ramps[1][None]).astype(np.float32)
+    return weight

@@ -1,0 +1,150 @@
+"""Learning from the supports of a request, once for all planes."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_fewshot.errors import WeightsError
+from napari_fewshot.inference._cache import Learnt
+from napari_fewshot.inference._prompted import Prompting, prepare_prompting
+from napari_fewshot.inference._samples import collect_samples
+from napari_fewshot.methods import (
+    Reliability,
+    ReverseJudge,
+    network_of,
+    params_to_dict,
+)
+from napari_fewshot.models import load_model
+from napari_fewshot.ops import has_holes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_fewshot._types import FloatArray
+    from napari_fewshot.data import Hooks, Plane, Sample
+    from napari_fewshot.inference._cache import FitCache
+    from napari_fewshot.inference._request import SegmentRequest
+    from napari_fewshot.methods import CommonParams, Method
+    from napari_fewshot.models import Encoder
+
+
+@dataclass
+class Fit:
+    """What planes need: what was learnt, names of classes, who follows prompts."""
+
+    learnt: Learnt
+    names: dict[int, str]
+    model: Encoder | None
+    digests: list[str]
+    fillable: dict[int, bool]
+    prompting: Prompting | None = None
+
+
+@dataclass
+class _Unfitted:
+    """What is known without supports: nothing."""
+
+    choice: str = "bundled network, prompts alone"
+
+    def predict(self, plane: Plane, hooks: Hooks) -> dict[int, FloatArray]:
+        return {}
+
+
+def learn(
+    request: SegmentRequest,
+    method: Method,
+    params: CommonParams,
+    hooks: Hooks,
+    cache: FitCache | None,
+    seconds: dict[str, float],
+) -> Fit:
+    """Learn from the supports, or find in the cache what they taught.
+
+    Parameters
+    ----------
+    request, cache
+        As for `run`.
+    method : Method
+        Of the request.
+    params : CommonParams
+        Checked.
+    hooks : Hooks
+        For this stage.
+    seconds : dict of str to float
+        Receives what fitting and assessing took.
+    """
+    start = time.perf_counter()
+    count = len(request.support)
+    asked = {v: str(v) for v in request.prompts}
+    if not count:
+        encoder = network_of(_encoder(request, method))
+        names = {v: dict(request.classes).get(v, n) for v, n in asked.items()}
+        nothing = Learnt(_Unfitted(), Reliability())
+        prompting = prepare_prompting(request, nothing, (), (), encoder)
+        seconds["fit"] = time.perf_counter() - start
+        fillable = dict.fromkeys(names, True)
+        return Fit(nothing, names, encoder, [], fillable, prompting)
+    stage = (
+        "Learning from 1 support" if count == 1 else f"Learning from {count} supports"
+    )
+    hooks.report(stage)
+    samples, digests = collect_samples(request.support, hooks)
+    classes = request.support.label_values
+    names = {**asked, **request.support.class_names, **dict(request.classes)}
+    encoder = _encoder(request, method)
+    model = encoder.spec.name if encoder is not None else None
+    key = json.dumps(
+        [
+            digests,
+            [s.group for s in samples],
+            method.spec.name,
+            model,
+            getattr(encoder, "sha256", None),
+            params_to_dict(params),
+        ]
+    )
+    learnt = cache.get(key) if cache is not None else None
+    if learnt is None:
+        fitted = method.fit(samples, classes, params, encoder, hooks)
+        seconds["fit"] = time.perf_counter() - start
+        start = time.perf_counter()
+        learnt = Learnt(
+            fitted, method.assess(samples, classes, params, encoder, hooks, fitted)
+        )
+        if params.leave_one_out and learnt.reliability.kind == "leave-one-out":
+            learnt.judge = _judge(encoder, samples, classes)
+        seconds["assess"] = time.perf_counter() - start
+        if cache is not None:
+            cache.put(key, learnt)
+    else:
+        seconds.update(fit=time.perf_counter() - start, assess=0.0)
+    fillable = {v: not _has_holes(samples, v) for v in names}
+    used = {v: n for v, n in names.items() if v in classes or v in asked}
+    prompting = prepare_prompting(request, learnt, samples, classes, encoder)
+    return Fit(learnt, used, encoder, digests, fillable, prompting)
+
+
+def _judge(
+    encoder: Encoder | None, samples: Sequence[Sample], classes: Sequence[int]
+) -> ReverseJudge | None:
+    """Return who judges masks on queries; without the network nobody does."""
+    try:
+        return ReverseJudge.fit(network_of(encoder), samples, classes)
+    except WeightsError:
+        return None
+
+
+def _encoder(request: SegmentRequest, method: Method) -> Encoder | None:
+    """Load the model of the request if the method uses one."""
+    if not method.spec.uses_model:
+        return None
+    return load_model(request.model, request.checkpoint, request.device)
+
+
+def _has_holes(samples: Sequence[Sample], value: int) -> bool:
+    """Whether holes belong to a class: most supports have them (meshes, rings)."""
+    masks = [s.labels == value for s in samples if (s.labels == value).any()]
+    return sum(has_holes(mask) for mask in masks) > len(masks) / 2

@@ -1,0 +1,171 @@
+"""Planes of a request: looked at, agreed upon with neighbours, turned into labels."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_fewshot.data import Hooks, Plane
+from napari_fewshot.inference._checks import is_constant
+from napari_fewshot.inference._request import PlaneResult, SegmentRequest
+from napari_fewshot.methods import Fused, Neighbours, Reliability, block_size
+from napari_fewshot.ops import probabilities_to_labels, soft_dice, split_instances
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from napari_fewshot._types import FloatArray
+    from napari_fewshot.inference._learn import Fit
+    from napari_fewshot.inference._tally import Tally
+    from napari_fewshot.methods import CommonParams
+
+# Weight of what a mask teaches against the leave-one-out score of the supports.
+JUDGE_WEIGHT = 1.0
+
+
+@dataclass
+class Looked:
+    """A plane and what was found on it so far; a blank plane is not looked at."""
+
+    number: int
+    seen: Plane | None
+    maps: dict[int, FloatArray]
+
+
+def look_at_all(
+    request: SegmentRequest,
+    planes: Sequence[int],
+    fit: Fit,
+    params: CommonParams,
+    hooks: Hooks,
+    done_before: int,
+) -> Iterator[Looked]:
+    """Segment planes in order; those that help one another come a block at a time."""
+    neighbours = _neighbours(fit, params, len(planes))
+    size = 1
+    if neighbours is not None:
+        size = block_size(request.query.plane_shape, len(fit.names))
+    start, total = time.perf_counter(), done_before + len(planes)
+    waiting: list[Looked] = []
+    for done, plane in enumerate(planes):
+        spent = time.perf_counter() - start
+        left = spent / done * (len(planes) - done) if done else None
+        stage = (
+            "Segmenting" if len(planes) == 1 else f"Plane {done + 1} of {len(planes)}"
+        )
+        hooks.report(stage, done_before + done, total, left)
+        waiting.append(_look_at(request, plane, fit, hooks))
+        if len(waiting) < size and done + 1 < len(planes):
+            continue
+        if neighbours is not None:
+            _let_agree(neighbours, waiting, hooks)
+        yield from waiting
+        waiting = []
+
+
+def _look_at(request: SegmentRequest, number: int, fit: Fit, hooks: Hooks) -> Looked:
+    """Segment a plane by itself."""
+    query, learnt = request.query, fit.learnt
+    if is_constant(query, number):
+        # A blank plane of a stack holds nothing; methods need not be asked.
+        shape = query.plane_shape
+        return Looked(number, None, {v: np.zeros(shape, np.float32) for v in fit.names})
+    position = query.relative_position(number)
+    seen = Plane(query.plane(number), position, query.pixel_size)
+    key = f"{query.plane_digest(number)} {query.window} {position} {query.pixel_size}"
+    maps = learnt.recall(key)
+    if maps is None:
+        maps = learnt.fitted.predict(seen, hooks)
+        learnt.remember(key, maps)
+    return Looked(number, seen, maps)
+
+
+def _neighbours(fit: Fit, params: CommonParams, count: int) -> Neighbours | None:
+    """Return who lets the planes of a stack help one another, if anybody."""
+    wanted = count > 1 and getattr(params, "neighbours", False)
+    fitted, judge = fit.learnt.fitted, fit.learnt.judge
+    if not wanted or judge is None or not isinstance(fitted, Fused):
+        return None
+    return Neighbours(fitted, judge)
+
+
+def _let_agree(neighbours: Neighbours, waiting: Sequence[Looked], hooks: Hooks) -> None:
+    """Replace the maps of a block of planes by what they agree on."""
+    looked = [(w, w.seen) for w in waiting if w.seen is not None]
+    found = neighbours.agree(
+        [w.number for w, _ in looked],
+        [seen for _, seen in looked],
+        [w.maps for w, _ in looked],
+        hooks,
+    )
+    for (one, _), maps in zip(looked, found, strict=True):
+        one.maps = maps
+
+
+def finish_plane(
+    request: SegmentRequest,
+    looked: Looked,
+    fit: Fit,
+    params: CommonParams,
+    hooks: Hooks,
+    tally: Tally,
+) -> PlaneResult:
+    """Follow the prompts, then turn maps into labels and scores."""
+    query, learnt = request.query, fit.learnt
+    number, seen, maps = looked.number, looked.seen, looked.maps
+    tally.digest.update(query.plane_digest(number).encode())
+    if seen is not None and fit.prompting is not None:
+        maps = fit.prompting.apply(number, seen, maps, hooks)
+    labels = probabilities_to_labels(
+        maps,
+        threshold=params.threshold,
+        min_area=params.min_area,
+        max_area=params.max_area,
+        fill_holes=fit.fillable if params.fill_holes else False,
+        largest_only=params.largest_only,
+    )
+    scores = {}
+    for value, probability in maps.items():
+        score = _plane_score(value, probability, learnt.reliability)
+        mask = labels == value
+        if learnt.judge is not None and seen is not None and mask.any():
+            # What the mask teaches about the supports says most about this plane.
+            taught = learnt.judge.expected_dice(seen.image, value, mask)
+            score = (score + JUDGE_WEIGHT * taught) / (1 + JUDGE_WEIGHT)
+        scores[value] = score
+        tally.add(value, score, bool(mask.any()))
+    instances = None
+    if params.instances != "none":
+        instances = split_instances(labels, params.instances)
+    return PlaneResult(
+        number, labels, scores, instances, _kept(request, query.n_planes, maps)
+    )
+
+
+def _plane_score(
+    value: int, probability: FloatArray, reliability: Reliability
+) -> float:
+    """Expected Dice on one plane.
+
+    The leave-one-out Dice of the supports, lowered where the method is less sure of
+    itself than it was on the supports that were left out.
+    """
+    confidence = float(soft_dice(probability))
+    if value not in reliability.scores:
+        return confidence
+    usual = max(float(reliability.confidence.get(value, confidence)), 1e-6)
+    return float(
+        np.clip(reliability.scores[value] * min(1.0, confidence / usual), 0, 1)
+    )
+
+
+def _kept(
+    request: SegmentRequest, n_planes: int, maps: Mapping[int, FloatArray]
+) -> dict[int, Any]:
+    keep = request.keep_probabilities
+    if keep is None:
+        keep = n_planes == 1
+    return {v: p.astype(np.float16) for v, p in maps.items()} if keep else {}

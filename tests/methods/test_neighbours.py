@@ -1,0 +1,115 @@
+"""Planes of a stack help one another."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from napari_fewshot.data import Hooks, Image, Support, SupportSet
+from napari_fewshot.errors import Cancelled
+from napari_fewshot.inference import SegmentRequest, run
+from napari_fewshot.methods import block_size
+from napari_fewshot.methods.neighbours import BLOCK
+
+DEPTH, SIDE = 16, 96
+
+
+def scan(seed, last=0.35):
+    """A stack with an organ, whose contrast ends at ``last``, beside another one."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    images, masks = [], []
+    for z in range(DEPTH):
+        reach = 16 + 4 * np.sin(z / 5)
+        mask = np.hypot(rows - 40 - z, (columns - 40) / 1.3) < reach
+        other = np.hypot(rows - 30 - z / 2, columns - 78) < 11
+        contrast = 0.35 + (last - 0.35) * z / (DEPTH - 1)
+        image = 0.25 + contrast * mask + 0.15 * other
+        image = ndimage.gaussian_filter(image, 1.5) + rng.normal(0, 0.04, mask.shape)
+        images.append(np.clip(image, 0, 1))
+        masks.append(mask)
+    return np.array(images, np.float32), np.array(masks)
+
+
+@pytest.fixture(scope="module")
+def support():
+    images, masks = scan(0)
+    return SupportSet([Support(images[0], masks[0].astype(np.int32), axes="yx")])
+
+
+def segment(images, support, planes=None, hooks=None, **params):
+    results = []
+    wanted = SegmentRequest(
+        Image.from_array(images, axes="zyx", name="scan"),
+        support,
+        method="incontext",
+        params={"practise": False, "look": "whole", **params},
+        planes=planes,
+    )
+    run(wanted, hooks or Hooks(), results.append)
+    return results
+
+
+def dices(results, masks):
+    found = [r.labels == 1 for r in results]
+    return [
+        2 * (f & m).sum() / (f.sum() + m.sum())
+        for f, m in zip(found, masks, strict=True)
+    ]
+
+
+def test_planes_that_differ_from_the_support_are_helped(support):
+    images, masks = scan(1, last=0.05)
+    alone = dices(segment(images, support, neighbours=False), masks)
+    helped = segment(images, support)
+    assert [r.plane for r in helped] == list(range(DEPTH))
+    assert np.mean(dices(helped, masks)) > np.mean(alone) + 0.03
+    assert min(dices(helped, masks)) > min(alone) + 0.3
+
+
+def test_blank_planes_stay_empty_and_in_order(support):
+    images, _ = scan(1)
+    images[[0, 5, DEPTH - 1]] = 0.5
+    results = segment(images, support)
+    assert [r.plane for r in results] == list(range(DEPTH))
+    assert [i for i, r in enumerate(results) if not r.labels.any()] == [
+        0,
+        5,
+        DEPTH - 1,
+    ]
+
+
+def test_a_single_plane_has_no_neighbours(support):
+    images, _ = scan(1, last=0.1)
+    with_them = segment(images, support, planes=(9,))
+    without = segment(images, support, planes=(9,), neighbours=False)
+    np.testing.assert_array_equal(with_them[0].labels, without[0].labels)
+
+
+def test_the_same_stack_gives_the_same_masks(support):
+    images, _ = scan(2, last=0.1)
+    first, second = segment(images, support), segment(images, support)
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one.labels, other.labels)
+
+
+def test_cancelling_stops_while_planes_agree(support):
+    images, _ = scan(1)
+    looked = []
+
+    def is_cancelled():
+        return len(looked) >= BLOCK
+
+    def on_progress(progress):
+        if progress.stage.startswith("Plane"):
+            looked.append(progress)
+
+    with pytest.raises(Cancelled):
+        segment(images, support, hooks=Hooks(on_progress, is_cancelled))
+
+
+def test_large_planes_wait_for_fewer():
+    assert block_size((64, 64), 1) == BLOCK
+    assert block_size((40_000, 40_000), 3) == 2
+    assert 2 <= block_size((2048, 2048), 2) < BLOCK
