@@ -297,6 +297,17 @@ def test_what_will_still_improve_weighs_more_but_never_without_a_hit():
     assert dict(recipe.weights) == {"a": 1.0}
 
 
+def test_looks_of_one_network_share_their_vote():
+    truth = [anatomy_task(s).labels for s in range(3)]
+    same = [held(t, np.where(t == 1, 0.8, 0.2)) for t in truth]
+    judged = {"network": same, "network (close)": same, "pixel": same}
+    weights = choose_recipe(judged, 1, is_copy=True).weights
+    assert weights["network"] == weights["network (close)"]
+    both = weights["network"] + weights["network (close)"]
+    assert both == pytest.approx(2**0.5 * weights["pixel"])
+    assert sum(weights.values()) == pytest.approx(1)
+
+
 def test_without_any_hit_the_boundary_stays():
     truth = [anatomy_task(s).labels for s in range(3)]
     nothing = [held(t, np.zeros(SHAPE)) for t in truth]
