@@ -50,3 +50,24 @@ def test_class_table_keeps_names_and_gives_colours():
     }
     with pytest.raises(SupportError, match="start at 1"):
         ClassTable.from_names({0: "background"})
+
+
+def test_clicks_can_be_taken_back_one_by_one():
+    prompts = PromptSet(
+        points=[[1, 1], [2, 2], [3, 3]], point_labels=[1, 0, 1], boxes=[0, 0, 9, 9]
+    )
+    here = prompts.on_plane(0, 1)
+    assert here.clicks == 3
+    assert here.after(2).positive.tolist() == [[1, 1]]
+    assert here.after(2).negative.tolist() == [[2, 2]]
+    assert here.after(3).positive.tolist() == [[1, 1], [3, 3]]
+    assert here.after(0).clicks == 0
+    assert len(here.after(0).boxes) == 1
+
+
+def test_the_order_of_clicks_is_that_of_their_plane():
+    prompts = PromptSet(
+        points=[[1, 5, 5], [0, 4, 4], [1, 6, 6]], point_labels=[0, 1, 1]
+    )
+    assert prompts.on_plane(1, 2).order == (False, True)
+    assert prompts.on_plane(1, 2).after(1).negative.tolist() == [[5, 5]]

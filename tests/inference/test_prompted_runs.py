@@ -8,8 +8,9 @@ import pytest
 import napari_fewshot as nf
 from napari_fewshot.data import Hooks, PlanePrompts, Sample
 from napari_fewshot.methods import Prompter, ReverseJudge
-from napari_fewshot.methods.prompting import crop_window, shifted
+from napari_fewshot.methods.prompting import REPLAYED, crop_window, shifted
 from napari_fewshot.models import load_model
+from napari_fewshot.models._recent import Recent
 from napari_fewshot.ops import taper
 
 
@@ -59,12 +60,57 @@ def test_scribbles_and_a_first_guess():
     assert dice(found.labels, truth) > 0.6
 
 
-def test_the_same_prompts_give_the_same_mask_in_any_order():
+def test_the_same_clicks_give_the_same_mask_whatever_came_before(monkeypatch):
     image = picture(disc())
-    points = np.array(POINTS["points"])
-    one = nf.segment(image, prompts=nf.PromptSet(points=points)).labels
-    two = nf.segment(image, prompts=nf.PromptSet(points=points[::-1])).labels
-    np.testing.assert_array_equal(one, two)
+    points = np.array([[48.0, 60], [50, 64], [30, 30], [44, 52]])
+    signs = np.array([1, 1, 0, 1])
+
+    def segment(clicks):
+        prompts = nf.PromptSet(points=points[:clicks], point_labels=signs[:clicks])
+        return nf.segment(image, prompts=prompts)
+
+    one_by_one = [segment(n) for n in (1, 2, 3, 4)]
+    monkeypatch.setattr(load_model("incontext/small"), "answers", Recent(0))
+    at_once, back = segment(4), segment(2)
+    np.testing.assert_array_equal(
+        one_by_one[3].probabilities[1], at_once.probabilities[1]
+    )
+    np.testing.assert_array_equal(one_by_one[1].probabilities[1], back.probabilities[1])
+
+
+def test_a_click_corrects_the_answer_to_those_before(monkeypatch):
+    prompter = Prompter(load_model("incontext/small"))
+    seen = []
+    look = Prompter._look
+
+    def watched(self, image, value, prompts, past, hooks):
+        seen.append((prompts.clicks, past))
+        return look(self, image, value, prompts, past, hooks)
+
+    monkeypatch.setattr(Prompter, "_look", watched)
+    image = (picture(disc(), 77) / 255).astype(np.float32)[..., None]
+    clicks = [PlanePrompts(np.array([[48.0, 60], [52, 64]][:n])) for n in (1, 2)]
+    first = prompter.refine(image, 1, clicks[0], None, Hooks())
+    prompter.refine(image, 1, clicks[1], None, Hooks())
+    assert [count for count, _ in seen] == [1, 2], "no click is followed twice"
+    assert seen[0][1] is None
+    np.testing.assert_allclose(seen[1][1], first, atol=1e-5)
+
+
+def test_many_clicks_are_not_followed_one_by_one(monkeypatch):
+    prompter = Prompter(load_model("incontext/small"))
+    rng = np.random.default_rng(0)
+    image = rng.random((96, 120, 1)).astype(np.float32)
+    seen = []
+
+    def watched(self, image, value, prompts, past, hooks):
+        seen.append(prompts.clicks)
+        return np.zeros(image.shape[:2], np.float32)
+
+    monkeypatch.setattr(Prompter, "_look", watched)
+    prompts = PlanePrompts(rng.uniform(0, 90, (REPLAYED + 3, 2)))
+    prompter.refine(image, 1, prompts, None, Hooks())
+    assert seen == [REPLAYED + n for n in range(4)]
 
 
 def test_prompts_and_supports_work_together():

@@ -5,7 +5,7 @@ Coordinates are (row, column), with z first in stacks, in data pixels of the que
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -109,24 +109,29 @@ class PromptSet:
             Number of the plane, and of all planes of the query. Coordinates without z
             belong to an image with a single plane.
         """
-        positive, negative = (
-            self._points_on(plane, n_planes, wanted) for wanted in (1, 0)
-        )
+        points, signs = self._points_on(plane, n_planes)
         scribbles, mask = (
             None if a is None else (a if a.ndim == 2 else a[plane])
             for a in (self.scribbles, self.mask)
         )
         return PlanePrompts(
-            positive, negative, self._boxes_on(plane, n_planes), scribbles, mask
+            points[signs],
+            points[~signs],
+            self._boxes_on(plane, n_planes),
+            scribbles,
+            mask,
+            tuple(signs.tolist()),
         )
 
-    def _points_on(self, plane: int, n_planes: int, wanted: int) -> Any:
+    def _points_on(self, plane: int, n_planes: int) -> tuple[Any, Any]:
+        """Return points (N, 2) on a plane, in their order, and which are positive."""
         if self.points is None:
-            return np.zeros((0, 2))
-        points = self.points[self.point_labels == wanted]
+            return np.zeros((0, 2)), np.zeros(0, bool)
+        points, signs = self.points, self.point_labels == 1
         if points.shape[1] == 3:
-            return points[np.rint(points[:, 0]) == plane][:, 1:]
-        return points if n_planes == 1 else points[:0]
+            here = np.rint(points[:, 0]) == plane
+            return points[here][:, 1:], signs[here]
+        return (points, signs) if n_planes == 1 else (points[:0], signs[:0])
 
     def _boxes_on(self, plane: int, n_planes: int) -> Any:
         if self.boxes is None:
@@ -151,6 +156,8 @@ class PlanePrompts:
         1 positive, -1 negative, 0 none.
     mask : array (H, W), optional
         A first guess, bool.
+    order : tuple of bool, optional
+        The clicks in their order, True for positive ones; default positive ones first.
     """
 
     positive: FloatArray = field(default_factory=lambda: np.zeros((0, 2), np.float32))
@@ -158,6 +165,27 @@ class PlanePrompts:
     boxes: FloatArray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
     scribbles: Any = None
     mask: Any = None
+    order: tuple[bool, ...] = ()
+
+    @property
+    def clicks(self) -> int:
+        """How many clicks there are."""
+        return len(self.positive) + len(self.negative)
+
+    def after(self, clicks: int) -> PlanePrompts:
+        """Return the prompts as they were after so many clicks.
+
+        Boxes, scribbles and the first guess are there from the beginning.
+        """
+        default = (True,) * len(self.positive) + (False,) * len(self.negative)
+        order = (self.order or default)[:clicks]
+        shown = sum(order)
+        return replace(
+            self,
+            positive=self.positive[:shown],
+            negative=self.negative[: len(order) - shown],
+            order=order,
+        )
 
     @property
     def is_empty(self) -> bool:

@@ -1,23 +1,32 @@
 """Clicks, boxes and scribbles on a query, with or without supports.
 
-The network looks twice, first small, then larger with its own first answer before its
-eyes, as it was trained to. Nothing is remembered between calls: the same prompts always
-give the same mask, in whatever order they were placed. Without supports the clicks also
-start a random walk on the image, which knows nothing of shapes but stops at edges; its
-log-odds are added. A small object on a large plane is then decoded once more on a crop
-around it.
+Clicks are followed one after the other, as a user places them: every click corrects
+the answer to those before. The network looks twice, first small, then larger, each
+time with the last answer before its eyes, as it was trained to. The same prompts in the
+same order always give the same mask; answers are kept only to save time. Without
+supports the clicks also start a random walk on the image, which knows nothing of shapes
+but stops at edges; its log-odds are added. A small object on a large plane is then
+decoded once more on a crop around it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 
 from napari_fewshot.data import PlanePrompts
 from napari_fewshot.methods._fusion import sigmoid
-from napari_fewshot.ops import taper, walk_from_clicks
+from napari_fewshot.models.incontext import digest
+from napari_fewshot.ops import (
+    fit_factor,
+    resize_image,
+    scaled_shape,
+    taper,
+    walk_from_clicks,
+)
 from napari_fewshot.ops.walker import CLICK_SIDE
 
 if TYPE_CHECKING:
@@ -29,6 +38,8 @@ if TYPE_CHECKING:
 # Two looks: small for the whole, then larger for the edges, with the first answer.
 SIDES = (128, 256)
 CROP_SIDE = 192
+# Of more clicks than this the first ones (so many, or twice, ...) count as one.
+REPLAYED = 16
 # A crop shows more only of planes that are larger than the network's copy of them.
 LARGE = 384
 # An object smaller than this share of the plane is looked at again on a crop.
@@ -52,10 +63,13 @@ class Prompter:
         The network.
     contexts : dict of int to dict of int to Context
         What supports say, per size of the look and class; classes may be missing.
+    name : str
+        Tells answers with these contexts from others.
     """
 
     model: Any
     contexts: Mapping[int, Mapping[int, Any]] = field(default_factory=dict)
+    name: str = ""
 
     @classmethod
     def fit(
@@ -74,7 +88,8 @@ class Prompter:
         """
         if not samples:
             return cls(model)
-        return cls(model, {s: model.contexts(samples, classes, s) for s in SIDES})
+        contexts = {s: model.contexts(samples, classes, s) for s in SIDES}
+        return cls(model, contexts, uuid4().hex)
 
     def refine(
         self,
@@ -103,16 +118,61 @@ class Prompter:
         -------
         array (H, W) float32
         """
-        shape = (image.shape[0], image.shape[1])
         past = start
         if prompts.mask is not None:
             past = np.where(prompts.mask, BELIEF, -BELIEF).astype(np.float32)
+        drawn = len(prompts.boxes) > 0 or prompts.scribbles is not None
+        begin = 0 if drawn else min(1, prompts.clicks)
+        begin = max(begin, prompts.clicks // REPLAYED * REPLAYED)
+        said = self._evidence(image, value, prompts, past)
+        for clicks in range(begin, prompts.clicks + 1):
+            step = prompts.after(clicks)
+            said += f" {step.positive.tobytes()!r} {step.negative.tobytes()!r}"
+            known: FloatArray | None = self.model.answers.get(said)
+            if known is None or clicks == prompts.clicks:
+                found = self._look(image, value, step, past, hooks)
+                known = shrunk(found)
+                self.model.answers.put(said, known)
+            past = known
+        shape = (image.shape[0], image.shape[1])
+        window = None if max(shape) < LARGE else crop_window(found, prompts)
+        if window is not None:
+            hooks.check()
+            alone = self._context(value, SIDES[0]) is None and prompts.mask is None
+            found = self._look_closer(image, prompts, found, window, walk=alone)
+        return found
+
+    def _evidence(
+        self,
+        image: FloatArray,
+        value: int,
+        prompts: PlanePrompts,
+        past: FloatArray | None,
+    ) -> str:
+        """Name all that an answer follows from besides the clicks."""
+        arrays = [image, past, prompts.boxes, prompts.scribbles]
+        names = [None if a is None else digest(np.ascontiguousarray(a)) for a in arrays]
+        return f"{self.name} {value} {names}"
+
+    def _context(self, value: int, side: int) -> Any:
+        return self.contexts.get(side, {}).get(value)
+
+    def _look(
+        self,
+        image: FloatArray,
+        value: int,
+        prompts: PlanePrompts,
+        past: FloatArray | None,
+        hooks: Hooks,
+    ) -> FloatArray:
+        """Look twice, with the answer to the earlier clicks before the eyes."""
+        shape = (image.shape[0], image.shape[1])
         looks: list[FloatArray] = []
         alone = True
         for side in SIDES:
             hooks.check()
             features = self.model.features(image, side)
-            context = self.contexts.get(side, {}).get(value)
+            context = self._context(value, side)
             if context is None and prompts.mask is not None:
                 # A first guess is what a support is: it shows what is meant.
                 context = self.model.context([features], [prompts.mask])
@@ -120,15 +180,7 @@ class Prompter:
             past = self.model.decode(features, context, shape, prompts, past)
             looks.append(past)
         found: FloatArray = np.mean(looks, axis=0)
-        if alone:
-            found = add_walk(found, image, prompts)
-        if max(shape) < LARGE:
-            return found
-        window = crop_window(found, prompts)
-        if window is not None:
-            hooks.check()
-            found = self._look_closer(image, prompts, found, window, walk=alone)
-        return found
+        return add_walk(found, image, prompts) if alone else found
 
     def _look_closer(
         self,
@@ -196,6 +248,12 @@ def add_walk(
     )
     total: FloatArray = logits + WALK_WEIGHT * walked
     return total
+
+
+def shrunk(logits: FloatArray) -> FloatArray:
+    """Return logits (H, W) no larger than the network will look at them."""
+    shape = (logits.shape[0], logits.shape[1])
+    return resize_image(logits, scaled_shape(shape, fit_factor(shape, SIDES[-1])))
 
 
 def crop_window(

@@ -1,12 +1,10 @@
-"""Tensors that were computed lately, kept up to a number of bytes."""
+"""Tensors and arrays that were computed lately, kept up to a number of bytes."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
 from typing import Any, Generic, TypeVar
-
-import torch
 
 T = TypeVar("T")
 
@@ -17,7 +15,7 @@ class Recent(Generic[T]):
     Parameters
     ----------
     most : int
-        Bytes of tensors that are kept.
+        Bytes of tensors and arrays that are kept.
     """
 
     def __init__(self, most: int) -> None:
@@ -54,7 +52,7 @@ class Recent(Generic[T]):
 
 
 def _size(item: Any) -> int:
-    """Bytes of nested tuples of tensors."""
-    if isinstance(item, torch.Tensor):
-        return item.numel() * item.element_size()
+    """Bytes of nested tuples of tensors or arrays."""
+    if hasattr(item, "nbytes"):
+        return int(item.nbytes)
     return sum(map(_size, item))

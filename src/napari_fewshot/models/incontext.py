@@ -47,6 +47,8 @@ WEIGHTS = Path(__file__).parent / "weights" / "incontext_small.safetensors"
 # Encodings that are kept (6 MB a plane), and what single supports say (1 MB each): of
 # 64 supports all of the latter, so that leaving them out in turn encodes nothing anew.
 KEPT_BYTES, READ_BYTES = 160 * 2**20, 96 * 2**20
+# Answers to earlier clicks: the next click begins with the last of them.
+ANSWER_BYTES = 16 * 2**20
 EMBEDDING_SIDE = 256
 WHOLE: Window = (slice(None), slice(None))
 
@@ -81,6 +83,7 @@ class InContextModel:
         self.sha256 = sha256
         self._kept: Recent[Features] = Recent(kept)
         self._read: Recent[Context] = Recent(read)
+        self.answers: Recent[FloatArray] = Recent(ANSWER_BYTES)
 
     def encode(self, image: Any) -> Embedding:
         """Return the stride-4 features of one plane, at longest side 256.
@@ -114,7 +117,7 @@ class InContextModel:
         The copy is standardised as a whole: a dark part stays dark.
         """
         image = np.ascontiguousarray(image)
-        key = f"{_digest(image)} {side} {window}"
+        key = f"{digest(image)} {side} {window}"
         found = self._kept.get(key)
         if found is None:
             pixels = three_channels(torch.from_numpy(image))
@@ -175,10 +178,10 @@ class InContextModel:
         tiles = tiles_each(len(samples)) if side > TILE else 0
         for number, sample in enumerate(samples):
             report(number)
-            plane = f"{_digest(np.ascontiguousarray(sample.image))} {side} {tiles}"
+            plane = f"{digest(np.ascontiguousarray(sample.image))} {side} {tiles}"
             for value in classes:
                 mask = sample.labels == value
-                key = f"{plane} {_digest(np.packbits(mask))}"
+                key = f"{plane} {digest(np.packbits(mask))}"
                 said = self._read.get(key)
                 if said is None:
                     if tiles:
@@ -313,6 +316,6 @@ def resolve_device(device: str) -> str:
     return device
 
 
-def _digest(array: np.ndarray) -> str:
+def digest(array: np.ndarray) -> str:
     """Tell arrays apart by their bytes and shape."""
     return f"{hashlib.blake2b(array.data, digest_size=16).hexdigest()} {array.shape}"
