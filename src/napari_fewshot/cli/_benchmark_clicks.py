@@ -176,8 +176,9 @@ def _row(
         support = SupportSet(
             [plane_support(pairs[i].image, pairs[i].mask, str(i)) for i in chosen]
         )
+        cache = FitCache()
         for task in _tasks(pairs, instances, queries, whole=whole):
-            robot = _Robot(task.pair, support, options)
+            robot = _Robot(task.pair, support, options, cache)
             start = robot.segment([]) if count else np.zeros_like(task.truth)
             rng = np.random.default_rng([seed, task.number]) if jitter else None
             curve = click_curve(task.truth, robot.segment, most, start, rng)
@@ -228,10 +229,16 @@ def _tasks(
 class _Robot:
     """Segments one image from clicks, as a user's session would."""
 
-    def __init__(self, pair: Pair, support: SupportSet, options: dict[str, Any]):
+    def __init__(
+        self,
+        pair: Pair,
+        support: SupportSet,
+        options: dict[str, Any],
+        cache: FitCache,
+    ) -> None:
         self._query = plane_query(pair.image)
         self._support, self._options = support, options
-        self._cache = FitCache()
+        self._cache = cache
         self._pixels = pair.image
         self.seconds: list[float] = []
 
