@@ -8,7 +8,7 @@ import torch
 
 from napari_fewshot.data import Hooks, Plane, Sample
 from napari_fewshot.methods import get_method
-from napari_fewshot.methods.incontext import PRACTISED
+from napari_fewshot.methods._looks import PRACTISED
 from napari_fewshot.models import load_model, tuning
 
 SHAPE = (64, 72)

@@ -35,6 +35,8 @@ DETAIL = (512, 736)
 # Structures thinner than this (pixels of the close look) are also looked at in detail.
 THIN = 8.0
 FLIPS = ((1,), (0,))
+# What is added to the name of a look when the network has practised.
+PRACTISED = " after practice"
 # Looks are judged before practice, which was seen to bring more than this (Dice).
 PRACTICE_GAIN = 0.03
 

@@ -17,6 +17,7 @@ from napari_fewshot.methods._base import MethodSpec, Reliability
 from napari_fewshot.methods._fusion import Fused, Recipe, fit_fused
 from napari_fewshot.methods._looks import (
     CLOSE,
+    PRACTISED,
     LookFitted,
     LookMethod,
     detail_side,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from napari_fewshot.methods._base import FittedMethod
     from napari_fewshot.models import Encoder
 
-PRACTISED = " after practice"
 PRACTISE = (
     "Let the network practise on your supports for a few seconds: most often better "
     "masks, above all with few supports."

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_fewshot.methods._fusion import LIMIT, log_odds, sigmoid
-from napari_fewshot.methods._looks import CLOSE, LookFitted
+from napari_fewshot.methods._looks import CLOSE, PRACTISED, LookFitted
 from napari_fewshot.models.contexts import join_contexts
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from napari_fewshot._types import FloatArray
     from napari_fewshot.data import Hooks, Plane
-    from napari_fewshot.methods._fusion import Fused
+    from napari_fewshot.methods._fusion import Fused, Recipe
     from napari_fewshot.methods.reverse import ReverseJudge
 
 # Planes that are segmented before any of them is handed out, in maps of so many bytes.
@@ -69,12 +69,24 @@ class Neighbours:
 
     @property
     def looks(self) -> dict[str, LookFitted]:
-        """Looks at the whole plane, by name."""
-        return {
+        """Looks at the whole plane, by name; after practice if there are both."""
+        found = {
             name: fit
             for name, fit in self.fused.fits.items()
             if isinstance(fit, LookFitted) and fit.params.side <= CLOSE
         }
+        return {n: fit for n, fit in found.items() if n + PRACTISED not in found}
+
+    def _shares(self, recipe: Recipe) -> dict[str, float]:
+        """Share of every look in the first opinion, before and after practice."""
+        shares = {}
+        for name in self.looks:
+            share = recipe.weights.get(name, 0.0)
+            if name.endswith(PRACTISED):
+                share += recipe.weights.get(name.removesuffix(PRACTISED), 0.0)
+            if share > 0:
+                shares[name] = share
+        return shares
 
     def agree(
         self,
@@ -98,8 +110,7 @@ class Neighbours:
         """
         found = [dict(m) for m in maps]
         for value, recipe in self.fused.recipes.items():
-            shares = {n: recipe.weights.get(n, 0.0) for n in self.looks}
-            shares = {n: w for n, w in shares.items() if w > 0}
+            shares = self._shares(recipe)
             if not shares or len(planes) < 2:
                 continue
             own = [log_odds(m[value]) for m in maps]
