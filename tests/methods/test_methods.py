@@ -299,13 +299,21 @@ def test_what_will_still_improve_weighs_more_but_never_without_a_hit():
 
 def test_looks_of_one_network_share_their_vote():
     truth = [anatomy_task(s).labels for s in range(3)]
-    same = [held(t, np.where(t == 1, 0.8, 0.2)) for t in truth]
-    judged = {"network": same, "network (close)": same, "pixel": same}
-    weights = choose_recipe(judged, 1, is_copy=True).weights
-    assert weights["network"] == weights["network (close)"]
+    rng = np.random.default_rng(0)
+    # Equally good candidates with errors of their own: the mix is better than each.
+    flips = [rng.random(SHAPE) < 0.05 for _ in truth]
+    judged = {
+        name: [
+            held(t, np.where((t == 1) ^ np.roll(f, 7 * n, 0), 0.8, 0.2))
+            for t, f in zip(truth, flips, strict=True)
+        ]
+        for n, name in enumerate(("network", "network (close)", "pixel"))
+    }
+    weights = choose_recipe(judged, 1).weights
     both = weights["network"] + weights["network (close)"]
-    assert both == pytest.approx(2**0.5 * weights["pixel"])
-    assert sum(weights.values()) == pytest.approx(1)
+    assert both == pytest.approx(2**0.5 * weights["pixel"], rel=0.1)
+    copies = choose_recipe(judged, 1, is_copy=True).weights
+    assert copies["network"] == pytest.approx(copies["pixel"], rel=0.05)
 
 
 def test_without_any_hit_the_boundary_stays():

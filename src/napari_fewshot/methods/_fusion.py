@@ -182,9 +182,10 @@ def choose_recipe(
         sharpness = COPY_SHARPNESS if is_copy else SHARPNESS
         gaps = {n: s - scores[best] for n, s in near.items()}
         raw = {n: float(np.exp(sharpness * gap)) for n, gap in gaps.items()}
-        # The looks of one network err alike: n of them count as much as sqrt(n).
-        alike = [n for n in raw if n.startswith(NETWORK)]
-        raw |= {n: raw[n] / len(alike) ** 0.5 for n in alike}
+        if not is_copy:
+            # The looks of one network err alike: n of them count as much as sqrt(n).
+            alike = [n for n in raw if n.startswith(NETWORK)]
+            raw |= {n: raw[n] / len(alike) ** 0.5 for n in alike}
         mixture = {n: w / sum(raw.values()) for n, w in raw.items()}
         options = [mixture] if is_copy else [*options, mixture]
     recipes = []
