@@ -23,11 +23,13 @@ class Tally:
     digest: Any = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
 
     def add(self, value: int, score: float, is_present: bool) -> None:
+        """Note the score of a class on a plane."""
         self.present[value] = self.present.get(value, False) or is_present
         target = self.plane_scores if is_present else self.absent_scores
         target.setdefault(value, []).append(score)
 
     def scores(self) -> dict[int, float]:
+        """Return the mean score per class, of planes that show it if any does."""
         found = {}
         for value in self.present:
             values = self.plane_scores.get(value) or self.absent_scores[value]
