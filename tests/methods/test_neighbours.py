@@ -68,6 +68,16 @@ def test_planes_that_differ_from_the_support_are_helped(support):
     assert min(dices(helped, masks)) > min(alone) + 0.3
 
 
+def test_a_plane_that_is_left_over_is_helped_too(support):
+    """The last plane is alone in its block and knows the block before."""
+    images, masks = scan(1, last=0.05)
+    planes = tuple(range(DEPTH - BLOCK - 1, DEPTH))
+    alone = dices(segment(images, support, planes, neighbours=False), masks[3:])
+    helped = dices(segment(images, support, planes), masks[3:])
+    assert len(planes) == BLOCK + 1
+    assert helped[-1] > alone[-1] + 0.2
+
+
 def test_blank_planes_stay_empty_and_in_order(support):
     images, _ = scan(1)
     images[[0, 5, DEPTH - 1]] = 0.5

@@ -111,17 +111,16 @@ class Neighbours:
         found = [dict(m) for m in maps]
         for value, recipe in self.fused.recipes.items():
             shares = self._shares(recipe)
-            if not shares or len(planes) < 2:
+            if not shares:
                 continue
             own = [log_odds(m[value]) for m in maps]
-            now = own
+            now = list(own)
             for _ in range(ROUNDS):
                 known = self._teachers(numbers, planes, value, now, shares, hooks)
-                now = [
-                    odds + self._opinion(numbers[i], planes[i], value, known, shares)
-                    for i, odds in enumerate(own)
-                ]
-                hooks.check()
+                for i, plane in enumerate(planes):
+                    hooks.check()
+                    more = self._opinion(numbers[i], plane, value, known, shares)
+                    now[i] = own[i] + more
             self._keep(value, known)
             for i, odds in enumerate(now):
                 found[i][value] = sigmoid(odds)
