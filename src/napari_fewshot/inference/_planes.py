@@ -31,6 +31,7 @@ class Looked:
     """A plane and what was found on it so far; a blank plane is not looked at."""
 
     number: int
+    digest: str
     seen: Plane | None
     maps: dict[int, FloatArray]
 
@@ -69,18 +70,19 @@ def look_at_all(
 def _look_at(request: SegmentRequest, number: int, fit: Fit, hooks: Hooks) -> Looked:
     """Segment a plane by itself."""
     query, learnt = request.query, fit.learnt
+    digest = query.plane_digest(number)
     if is_constant(query, number):
         # A blank plane of a stack holds nothing; methods need not be asked.
-        shape = query.plane_shape
-        return Looked(number, None, {v: np.zeros(shape, np.float32) for v in fit.names})
+        blank = {v: np.zeros(query.plane_shape, np.float32) for v in fit.names}
+        return Looked(number, digest, None, blank)
     position = query.relative_position(number)
     seen = Plane(query.plane(number), position, query.pixel_size)
-    key = f"{query.plane_digest(number)} {query.window} {position} {query.pixel_size}"
+    key = f"{digest} {query.window} {position} {query.pixel_size}"
     maps = learnt.recall(key)
     if maps is None:
         maps = learnt.fitted.predict(seen, hooks)
         learnt.remember(key, maps)
-    return Looked(number, seen, maps)
+    return Looked(number, digest, seen, maps)
 
 
 def _neighbours(fit: Fit, params: CommonParams, count: int) -> Neighbours | None:
@@ -116,7 +118,7 @@ def finish_plane(
     """Follow the prompts, then turn maps into labels and scores."""
     query, learnt = request.query, fit.learnt
     number, seen, maps = looked.number, looked.seen, looked.maps
-    tally.digest.update(query.plane_digest(number).encode())
+    tally.digest.update(looked.digest.encode())
     if seen is not None and fit.prompting is not None:
         maps = fit.prompting.apply(number, seen, maps, hooks)
     labels = probabilities_to_labels(

@@ -138,8 +138,8 @@ class Prompter:
         window = None if max(shape) < LARGE else crop_window(found, prompts)
         if window is not None:
             hooks.check()
-            alone = self._context(value, SIDES[0]) is None and prompts.mask is None
-            found = self._look_closer(image, prompts, found, window, walk=alone)
+            walk = self._is_alone(value, prompts)
+            found = self._look_closer(image, prompts, found, window, walk=walk)
         return found
 
     def _evidence(
@@ -157,6 +157,10 @@ class Prompter:
     def _context(self, value: int, side: int) -> Any:
         return self.contexts.get(side, {}).get(value)
 
+    def _is_alone(self, value: int, prompts: PlanePrompts) -> bool:
+        """Whether neither supports nor a first guess show what is meant."""
+        return self._context(value, SIDES[0]) is None and prompts.mask is None
+
     def _look(
         self,
         image: FloatArray,
@@ -168,7 +172,6 @@ class Prompter:
         """Look twice, with the answer to the earlier clicks before the eyes."""
         shape = (image.shape[0], image.shape[1])
         looks: list[FloatArray] = []
-        alone = True
         for side in SIDES:
             hooks.check()
             features = self.model.features(image, side)
@@ -176,11 +179,12 @@ class Prompter:
             if context is None and prompts.mask is not None:
                 # A first guess is what a support is: it shows what is meant.
                 context = self.model.context([features], [prompts.mask])
-            alone = alone and context is None
             past = self.model.decode(features, context, shape, prompts, past)
             looks.append(past)
         found: FloatArray = np.mean(looks, axis=0)
-        return add_walk(found, image, prompts) if alone else found
+        if self._is_alone(value, prompts):
+            found = add_walk(found, image, prompts)
+        return found
 
     def _look_closer(
         self,

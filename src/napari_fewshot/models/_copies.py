@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 if TYPE_CHECKING:
+    from napari_fewshot._types import BoolArray
     from napari_fewshot.models._network import Features
 
 MULTIPLE = 16
@@ -51,6 +53,14 @@ def resample(x: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
     return F.interpolate(
         x, size=shape, mode="bilinear", align_corners=False, antialias=True
     )
+
+
+def cover(
+    mask: BoolArray, shape: tuple[int, int], device: torch.device
+) -> torch.Tensor:
+    """Return how much of every pixel of a copy a mask (H, W) covers, (1, 1, h, w)."""
+    whole = torch.from_numpy(mask.astype(np.float32))[None, None]
+    return resample(whole.to(device), shape).clamp(0, 1)
 
 
 def three_channels(image: torch.Tensor) -> torch.Tensor:

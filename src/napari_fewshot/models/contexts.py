@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from napari_fewshot.models._copies import (
+    cover,
     network_shape,
     resample,
     tile_windows,
@@ -94,8 +95,7 @@ def read_tiles(
         At most so many tiles: those that show both sides of the boundary.
     """
     shape = working_shape((image.shape[0], image.shape[1]), side)
-    cover = torch.from_numpy(mask.astype(np.float32))[None, None]
-    small = resample(cover.to(model.device), shape).clamp(0, 1)
+    small = cover(mask, shape, model.device)
     windows = tile_windows(shape)
     shares = [float(small[0, 0][w].mean()) for w in windows]
     order = sorted(range(len(windows)), key=lambda i: -shares[i] * (1 - shares[i]))

@@ -20,6 +20,7 @@ from napari_fewshot.errors import ModelError, WeightsError
 from napari_fewshot.models._copies import (
     TILE,
     Window,
+    cover,
     network_shape,
     resample,
     three_channels,
@@ -145,10 +146,8 @@ class InContextModel:
         """
         parts = []
         for one, mask in zip(features, masks, strict=True):
-            shape = network_shape(one)
-            cover = torch.from_numpy(mask.astype(np.float32))[None, None]
-            small = resample(cover.to(self.device), shape).clamp(0, 1)
-            parts.append(self.network.context(one, small[0][None]))
+            small = cover(mask, network_shape(one), self.device)
+            parts.append(self.network.context(one, small))
         return join_contexts(parts)
 
     def contexts(
