@@ -83,16 +83,17 @@ def test_a_click_corrects_the_answer_to_those_before(monkeypatch):
     seen = []
     look = Prompter._look
 
-    def watched(self, image, value, prompts, past, hooks):
-        seen.append((prompts.clicks, past))
-        return look(self, image, value, prompts, past, hooks)
+    def watched(self, image, value, prompts, past, sides, hooks):
+        seen.append((prompts.clicks, past, sides))
+        return look(self, image, value, prompts, past, sides, hooks)
 
     monkeypatch.setattr(Prompter, "_look", watched)
     image = (picture(disc(), 77) / 255).astype(np.float32)[..., None]
     clicks = [PlanePrompts(np.array([[48.0, 60], [52, 64]][:n])) for n in (1, 2)]
     first = prompter.refine(image, 1, clicks[0], None, Hooks())
     prompter.refine(image, 1, clicks[1], None, Hooks())
-    assert [count for count, _ in seen] == [1, 2], "no click is followed twice"
+    assert [count for count, _, _ in seen] == [1, 2], "no click is followed twice"
+    assert [len(sides) for _, _, sides in seen] == [2, 1], "corrections look once"
     assert seen[0][1] is None
     np.testing.assert_allclose(seen[1][1], first, atol=1e-5)
 
@@ -103,7 +104,7 @@ def test_many_clicks_are_not_followed_one_by_one(monkeypatch):
     image = rng.random((96, 120, 1)).astype(np.float32)
     seen = []
 
-    def watched(self, image, value, prompts, past, hooks):
+    def watched(self, image, value, prompts, past, sides, hooks):
         seen.append(prompts.clicks)
         return np.zeros(image.shape[:2], np.float32)
 

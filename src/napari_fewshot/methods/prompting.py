@@ -1,12 +1,13 @@
 """Clicks, boxes and scribbles on a query, with or without supports.
 
 Clicks are followed one after the other, as a user places them: every click corrects
-the answer to those before. The network looks twice, first small, then larger, each
-time with the last answer before its eyes, as it was trained to. The same prompts in the
-same order always give the same mask; answers are kept only to save time. Without
-supports the clicks also start a random walk on the image, which knows nothing of shapes
-but stops at edges; its log-odds are added. A small object on a large plane is then
-decoded once more on a crop around it.
+the answer to those before. The network looks first small, then larger, and at later
+clicks larger only, each time with the last answer before its eyes, as it was trained
+to. The same prompts in the same order always give the same mask; answers are kept only
+to save time. Without supports the clicks also start a random walk on the image, which
+knows nothing of shapes but stops at edges; its log-odds are added, the fewer the
+clicks the more. A small object on a large plane is then decoded once more on a crop
+around it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     from napari_fewshot._types import FloatArray
     from napari_fewshot.data import Hooks, Sample
 
-# Two looks: small for the whole, then larger for the edges, with the first answer.
+# Two looks: small for the whole, then larger for the edges, with the first answer. A
+# correction needs the edges only: a second look at the whole blurred them again.
 SIDES = (128, 256)
 CROP_SIDE = 192
 # Of more clicks than this the first ones (so many, or twice, ...) count as one.
@@ -47,7 +49,8 @@ SMALL = 0.3
 # The crop is this many times as large as the object.
 CROP_MARGIN = 2.2
 MIN_CROP = 24
-# The walk weighs this much against the network, whose log-odds are held back.
+# The walk from one click weighs this much against the network, whose log-odds are held
+# back; the more is given the better the network knows, and the walk's weight falls.
 WALK_WEIGHT, CERTAIN = 2.0, 4.0
 # A mask given as a first guess is believed as much as these log-odds.
 BELIEF = 3.0
@@ -130,7 +133,8 @@ class Prompter:
             said += f" {step.positive.tobytes()!r} {step.negative.tobytes()!r}"
             known: FloatArray | None = self.model.answers.get(said)
             if known is None or clicks == prompts.clicks:
-                found = self._look(image, value, step, past, hooks)
+                sides = SIDES if clicks == begin else SIDES[-1:]
+                found = self._look(image, value, step, past, sides, hooks)
                 known = shrunk(found)
                 self.model.answers.put(said, known)
             past = known
@@ -167,12 +171,13 @@ class Prompter:
         value: int,
         prompts: PlanePrompts,
         past: FloatArray | None,
+        sides: Sequence[int],
         hooks: Hooks,
     ) -> FloatArray:
-        """Look twice, with the answer to the earlier clicks before the eyes."""
+        """Look with the answer to the earlier clicks, then the last look, in view."""
         shape = (image.shape[0], image.shape[1])
         looks: list[FloatArray] = []
-        for side in SIDES:
+        for side in sides:
             hooks.check()
             features = self.model.features(image, side)
             context = self._context(value, side)
@@ -247,10 +252,10 @@ def add_walk(
     given = len(prompts.positive) + len(prompts.negative) + len(prompts.boxes)
     if prompts.scribbles is not None:
         given += 2
-    walked = walk_from_clicks(
-        image, positive, negative & ~positive, sigmoid(logits), max(given, 1) ** -0.5
-    )
-    total: FloatArray = logits + WALK_WEIGHT * walked
+    doubt = max(given, 1) ** -0.5
+    barred = negative & ~positive
+    walked = walk_from_clicks(image, positive, barred, sigmoid(logits), doubt)
+    total: FloatArray = logits + WALK_WEIGHT * doubt * walked
     return total
 
 
