@@ -126,7 +126,7 @@ def test_prompts_from_a_file(folder, capsys):
     assert segment(folder, folder / "c1.tif", extra=["--prompts", path]) == 0
     path.write_text("{")
     assert segment(folder, folder / "c2.tif", extra=["--prompts", path]) == 1
-    assert "read as prompts" in " ".join(capsys.readouterr().err.split())
+    assert "read as JSON" in " ".join(capsys.readouterr().err.split())
     path.write_text(json.dumps({"1": {"points": [[4000, 4]]}}))
     assert segment(folder, folder / "c2.tif", extra=["--prompts", path]) == 1
 

@@ -172,7 +172,9 @@ BAD = {
     "outside": ({"points": [[500, 3]]}, "outside the image"),
     "before the image": ({"points": [[-3, 3]]}, "outside the image"),
     "a box outside": ({"boxes": [200, 200, 210, 210]}, "outside the image"),
-    "z in a plane": ({"points": [[5, 500, 3]]}, "outside the image"),
+    "z in a plane": ({"points": [[5, 50, 3]]}, "one plane only"),
+    "z 0 outside": ({"points": [[0, 500, 3]]}, "outside the image"),
+    "only negative": ({"points": [[5, 3]], "point_labels": [0]}, "positive click"),
     "scribbles of another size": ({"scribbles": np.ones((5, 5), int)}, "shape"),
     "a mask of another size": ({"mask": np.ones((5, 5), bool)}, "shape"),
 }

@@ -231,6 +231,22 @@ def test_weights_of_your_own(tmp_path):
     assert mine.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def test_values_that_are_not_numbers_are_refused(tmp_path):
+    state = InContextNetwork().state_dict()
+    next(iter(state.values())).view(-1)[3] = float("nan")
+    path = tmp_path / "mine.safetensors"
+    save_file(state, path)
+    with pytest.raises(nf.WeightsError, match="not numbers"):
+        load_model(NAME, checkpoint=path)
+
+
+def test_a_file_that_is_cut_short_is_refused(tmp_path):
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(incontext.WEIGHTS.read_bytes()[:5000])
+    with pytest.raises(nf.WeightsError, match="cut short"):
+        load_model(NAME, checkpoint=path)
+
+
 def test_a_file_of_something_else_is_refused(tmp_path):
     path = tmp_path / "other.safetensors"
     save_file({"x": torch.zeros(3)}, path)

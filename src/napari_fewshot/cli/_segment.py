@@ -25,12 +25,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from napari_fewshot.data import PromptSet, Support, SupportSet
+from napari_fewshot.data import Support, SupportSet
 from napari_fewshot.errors import Cancelled, DataError, FewShotError
 from napari_fewshot.io import (
     SUFFIXES,
     labels_suffix,
     open_image,
+    open_prompts,
     resolve_support,
     save_labels,
     stem_of,
@@ -224,7 +225,7 @@ class _Batch:
             query,
             self.supports,
             text=_parse_pairs(options.text, "--text") or None,
-            prompts=_read_prompts(options.prompts),
+            prompts=open_prompts(options.prompts) if options.prompts else None,
             method=options.method,
             model=options.model,
             device=options.device,
@@ -311,19 +312,6 @@ def _parse_pairs(words: Sequence[str], flag: str) -> dict[int, list[str]]:
         parts = phrases.split(":", 1)[-1].split("|")
         found[int(number)] = [p.strip() for p in parts if p.strip()]
     return found
-
-
-def _read_prompts(path: Path | None) -> dict[int, PromptSet] | None:
-    """Read ``{"1": {"points": [[y, x]], "boxes": [[y0, x0, y1, x1]]}}``."""
-    if path is None:
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return {int(value): PromptSet(**prompts) for value, prompts in content.items()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        if isinstance(error, FewShotError):
-            raise
-        raise DataError(f"{path} can't be read as prompts ({error}).") from error
 
 
 def _read_records(path: Path) -> dict[str, Any]:

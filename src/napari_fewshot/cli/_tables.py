@@ -37,9 +37,11 @@ def show_methods(details: bool) -> None:
 def show_models() -> None:
     """Print the models."""
     table = Table("name", "what it is", "licence", "size", box=None, pad_edge=False)
+    table.add_column("weights")
     for spec in model_specs():
         size = f"{spec.size_mb:g} MB" if spec.size_mb else "none"
-        table.add_row(spec.name, spec.summary, spec.licence, size)
+        weights = "your file (--checkpoint)" if spec.needs_download else "here"
+        table.add_row(spec.name, spec.summary, spec.licence, size, weights)
     Console().print(table)
 
 

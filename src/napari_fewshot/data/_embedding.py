@@ -18,18 +18,30 @@ class Embedding:
     array : array (C, h, w)
         float32 features.
     image_shape : (int, int)
-        Rows and columns of the plane it was made from; cell (i, j) covers pixels
-        ``i * H / h ... (i + 1) * H / h``.
+        Rows and columns of the plane it was made from.
     model : str
         Name of the model.
+    valid : (float, float)
+        Share of the rows and columns of cells that show the plane; the rest is padding
+        at the bottom and on the right. Cell (i, j) begins at pixel ``i * stride[0]``,
+        ``j * stride[1]``.
     """
 
     array: FloatArray = field(repr=False)
     image_shape: tuple[int, int]
     model: str
+    valid: tuple[float, float] = (1.0, 1.0)
 
     @property
     def stride(self) -> tuple[float, float]:
         """Pixels per cell along (y, x)."""
         _, height, width = self.array.shape
-        return self.image_shape[0] / height, self.image_shape[1] / width
+        rows, columns = height * self.valid[0], width * self.valid[1]
+        return self.image_shape[0] / rows, self.image_shape[1] / columns
+
+    @property
+    def cells(self) -> FloatArray:
+        """The cells that show the plane, (C, h', w'), those at its rim in part."""
+        _, height, width = self.array.shape
+        rows, columns = height * self.valid[0], width * self.valid[1]
+        return self.array[:, : max(1, round(rows)), : max(1, round(columns))]

@@ -77,8 +77,8 @@ class PromptSet:
         labels = np.asarray(self.point_labels)
         if labels.shape != (len(points),) or not np.isin(labels, (0, 1)).all():
             raise PromptError(
-                f"point_labels must be {len(points)} numbers, 1 (positive) or 0 "
-                "(negative)."
+                f"point_labels needs one number, 1 (positive) or 0 (negative), for "
+                f"every point: there are {len(points)} points and {labels.size} labels."
             )
         return labels.astype(np.int8)
 
@@ -87,6 +87,15 @@ class PromptSet:
         """Whether nothing at all was given."""
         arrays = (self.points, self.boxes, self.scribbles, self.mask)
         return all(a is None or not np.any(np.ones_like(a)) for a in arrays)
+
+    @property
+    def is_negative(self) -> bool:
+        """Whether something was given, but nothing that is wanted."""
+        shown = [self.point_labels, self.scribbles]
+        wanted = any(a is not None and (a == 1).any() for a in shown)
+        wanted |= self.boxes is not None and len(self.boxes) > 0
+        wanted |= self.mask is not None and bool(self.mask.any())
+        return not wanted and not self.is_empty
 
     def planes(self, n_planes: int) -> tuple[int, ...]:
         """Return the numbers of the planes of a query that have prompts.

@@ -57,6 +57,11 @@ def _check_prompts(request: SegmentRequest) -> None:
             raise PromptError(
                 f"Prompts are for class {value}; classes are whole numbers from 1."
             )
+        if not len(request.support) and prompts.is_negative:
+            raise PromptError(
+                f"The prompts of class {value} only say what it is not. Add a positive "
+                "click, a box or a scribble on the object."
+            )
         for what, found in (("points", prompts.points), ("boxes", prompts.boxes)):
             if found is not None:
                 _check_coordinates(value, what, found, stack)
@@ -83,6 +88,11 @@ def _check_coordinates(
         raise PromptError(
             f"The {what} of class {value} have no plane number, but the image has "
             f"{stack[0]} planes. Give (plane, row, column)."
+        )
+    if width == 3 and stack[0] == 1 and (found[:, 0] != 0).any():
+        raise PromptError(
+            f"The {what} of class {value} have a plane number, but the image has one "
+            "plane only. Give (row, column)."
         )
     limits = np.array(stack[-width:], float)
     low = found[:, :width]

@@ -11,6 +11,7 @@ from napari_fewshot.io._images import (
 )
 from napari_fewshot.io._labels import labels_suffix, save_labels, smallest_dtype
 from napari_fewshot.io._places import cache_folder, data_folder, log_folder
+from napari_fewshot.io._prompts import open_prompts
 
 __all__ = [
     "SUFFIXES",
@@ -21,6 +22,7 @@ __all__ = [
     "log_folder",
     "open_image",
     "open_labels",
+    "open_prompts",
     "resolve_support",
     "save_labels",
     "smallest_dtype",

@@ -57,7 +57,7 @@ class PrototypeFitted:
     def predict(self, plane: Plane, hooks: Hooks) -> dict[int, FloatArray]:
         """Return a probability map per class."""
         hooks.check()
-        features = self.encoder.encode(plane.image).array
+        features = self.encoder.encode(plane.image).cells
         hooks.check()
         shape = (plane.image.shape[0], plane.image.shape[1])
         logits = self.logits(features)
@@ -107,7 +107,7 @@ class PrototypeMethod:
         maps, covers = [], []
         for number, sample in enumerate(samples):
             hooks.report("Learning from the supports", number, len(samples))
-            features = encoder.encode(sample.image).array
+            features = encoder.encode(sample.image).cells
             grid = (features.shape[1], features.shape[2])
             maps.append(features)
             covers.append(

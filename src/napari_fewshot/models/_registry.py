@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari_fewshot.errors import ModelError, WeightsError
@@ -32,10 +33,38 @@ INCONTEXT = ModelSpec(
     "regression after Bertinetto et al. 2019",
 )
 
-# spec -> module with `load(checkpoint, device, precision) -> Encoder`.
+META = "https://github.com/facebookresearch/segment-anything#model-checkpoints"
+_SAM = ModelSpec(
+    name="sam/vit_b",
+    task="prompted segmentation",
+    summary="Segment Anything, ViT-B: masks from points, boxes and masks.",
+    licence="Apache-2.0",
+    size_mb=375,
+    needs_download=True,
+    trained_on="SA-1B (11 million photographs)",
+    citation="Kirillov et al., Segment Anything, ICCV 2023",
+    url=META,
+)
+_MEDSAM = replace(
+    _SAM,
+    name="medsam/vit_b",
+    summary="MedSAM: one mask of a medical image from a box.",
+    trained_on="1.6 million medical image-mask pairs of public data sets",
+    citation="Ma et al., Segment anything in medical images, Nature Comms 2024",
+    url="https://github.com/bowang-lab/MedSAM#get-started",
+)
+SAMS = (
+    _SAM,
+    replace(_SAM, name="sam/vit_l", summary="As sam/vit_b, larger.", size_mb=1250),
+    replace(_SAM, name="sam/vit_h", summary="As sam/vit_b, largest.", size_mb=2560),
+    _MEDSAM,
+)
+
+# spec -> module with `load(spec, checkpoint, device, precision) -> Encoder`.
 _MODELS: dict[str, tuple[ModelSpec, str]] = {
     "incontext/small": (INCONTEXT, "napari_fewshot.models.incontext"),
     "filters": (FILTERS, "napari_fewshot.models.filters"),
+    **{spec.name: (spec, "napari_fewshot.models.sam") for spec in SAMS},
 }
 
 
@@ -95,13 +124,9 @@ def load_model(
         If the weights are missing, damaged, or the model takes none.
     """
     spec = get_model_spec(name)
-    if checkpoint is not None and not spec.sha256:
-        raise WeightsError(
-            f"The model {spec.name!r} has no weights; leave checkpoint out."
-        )
     loader = importlib.import_module(_MODELS[spec.name][1]).load
     try:
-        encoder: Encoder = loader(checkpoint, device, precision)
+        encoder: Encoder = loader(spec, checkpoint, device, precision)
     except WeightsError:
         # Damaged bundled weights must not stop methods that can do without them.
         if name != "auto" or checkpoint is not None:

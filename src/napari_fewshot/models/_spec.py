@@ -14,7 +14,7 @@ class ModelSpec:
     name : str
         What users type, e.g. ``"filters"``.
     task : str
-        ``"embedding"`` so far.
+        ``"embedding"``, ``"in-context segmentation"`` or ``"prompted segmentation"``.
     summary : str
         One sentence in plain words.
     licence : str
@@ -28,6 +28,8 @@ class ModelSpec:
     sha256 : str
         Of the weights file; "" when there is none.
     citation : str
+    url : str
+        Page that offers the weights; "" when there is nothing to fetch.
     """
 
     name: str
@@ -39,3 +41,4 @@ class ModelSpec:
     trained_on: str = "nothing (fixed filters)"
     sha256: str = ""
     citation: str = ""
+    url: str = ""

@@ -17,6 +17,7 @@ from napari_fewshot.ops import fit_factor, pixel_features, resize_image, scaled_
 
 if TYPE_CHECKING:
     from napari_fewshot._types import FloatArray
+    from napari_fewshot.models._spec import ModelSpec
 
 WORKING_SIDE = 256
 STRIDE = 2
@@ -58,7 +59,9 @@ class FilterEncoder:
         return Embedding(array, shape, self.spec.name)
 
 
-def load(checkpoint: Any, device: str, precision: str) -> FilterEncoder:
+def load(
+    spec: ModelSpec, checkpoint: Any, device: str, precision: str
+) -> FilterEncoder:
     """Return the encoder; there is nothing to load.
 
     Raises
@@ -67,7 +70,9 @@ def load(checkpoint: Any, device: str, precision: str) -> FilterEncoder:
         If a checkpoint is given.
     """
     if checkpoint is not None:
-        raise WeightsError("The model 'filters' has no weights; leave checkpoint out.")
+        raise WeightsError(
+            f"The model {spec.name!r} has no weights; leave checkpoint out."
+        )
     return FilterEncoder()
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from napari_fewshot.data import Embedding, as_plane
-from napari_fewshot.errors import ModelError, WeightsError
+from napari_fewshot.errors import WeightsError
 from napari_fewshot.models._copies import (
     TILE,
     Window,
@@ -26,6 +26,7 @@ from napari_fewshot.models._copies import (
     three_channels,
     working_shape,
 )
+from napari_fewshot.models._device import resolve_device
 from napari_fewshot.models._network import (
     PROMPT_CHANNELS,
     Context,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
     from napari_fewshot._types import BoolArray, FloatArray
     from napari_fewshot.data import PlanePrompts, Sample
+    from napari_fewshot.models._spec import ModelSpec
 
 WEIGHTS = Path(__file__).parent / "weights" / "incontext_small.safetensors"
 # Encodings that are kept (6 MB a plane), and what single supports say (1 MB each): of
@@ -233,11 +235,15 @@ class InContextModel:
         return found
 
 
-def load(checkpoint: Any, device: str, precision: str) -> InContextModel:
+def load(
+    spec: ModelSpec, checkpoint: Any, device: str, precision: str
+) -> InContextModel:
     """Load the network.
 
     Parameters
     ----------
+    spec : ModelSpec
+        Facts about it.
     checkpoint : path, optional
         Weights of your own for this architecture (safetensors); default the bundled
         ones, which are checked against their known SHA-256.
@@ -254,11 +260,13 @@ def load(checkpoint: Any, device: str, precision: str) -> InContextModel:
         stamp = path.stat().st_mtime_ns
     except OSError:
         stamp = 0
-    return _load(path, checkpoint is None, stamp, resolve_device(device))
+    return _load(spec, path, checkpoint is None, stamp, resolve_device(device))
 
 
 @functools.lru_cache(maxsize=2)
-def _load(path: Path, bundled: bool, stamp: int, device: str) -> InContextModel:
+def _load(
+    spec: ModelSpec, path: Path, bundled: bool, stamp: int, device: str
+) -> InContextModel:
     """Load once per file (until it changes) and device: encodings are kept with it."""
     from safetensors import SafetensorError
     from safetensors.torch import load as parse
@@ -276,43 +284,30 @@ def _load(path: Path, bundled: bool, stamp: int, device: str) -> InContextModel:
             f"The weights file {path.name} cannot be read ({error.strerror}). {advice}"
         ) from error
     digest = hashlib.sha256(data).hexdigest()
-    if bundled and digest != INCONTEXT.sha256:
+    if bundled and digest != spec.sha256:
         raise WeightsError(
             f"The weights file {path.name} is damaged or was altered: its SHA-256 is "
-            f"{digest[:12]}..., not {INCONTEXT.sha256[:12]}.... {advice}"
+            f"{digest[:12]}..., not {spec.sha256[:12]}.... {advice}"
         )
     network = InContextNetwork()
     try:
         state = {k: v.float() for k, v in parse(data).items()}
         network.load_state_dict(state)
-    except (SafetensorError, RuntimeError) as error:
+    except SafetensorError as error:
         raise WeightsError(
-            f"The file {path.name} does not hold weights of {INCONTEXT.name}. {advice}"
+            f"The file {path.name} does not hold weights of {spec.name}: it is cut "
+            f"short or no safetensors file. {advice}"
         ) from error
+    except RuntimeError as error:
+        raise WeightsError(
+            f"The file {path.name} does not hold weights of {spec.name}. {advice}"
+        ) from error
+    if not all(bool(torch.isfinite(v).all()) for v in state.values()):
+        raise WeightsError(
+            f"The weights file {path.name} is damaged: it holds values that are not "
+            f"numbers. {advice}"
+        )
     return InContextModel(network, device, digest)
-
-
-def resolve_device(device: str) -> str:
-    """Return ``device``, or the best one present for ``"auto"``.
-
-    Raises
-    ------
-    ModelError
-        If the device is not there.
-    """
-    if device == "auto":
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
-    present = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not present.get(device.split(":")[0], False):
-        names = ", ".join(n for n, there in present.items() if there)
-        raise ModelError(f"There is no device {device!r} here; present: {names}.")
-    return device
 
 
 def digest(array: np.ndarray) -> str:

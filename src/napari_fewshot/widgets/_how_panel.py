@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QPoint, Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
     QHBoxLayout,
     QLabel,
     QPushButton,
+    QScrollArea,
     QToolButton,
     QVBoxLayout,
     QWidget,
@@ -23,6 +24,9 @@ from napari_fewshot.widgets._params_form import ParamsForm
 
 if TYPE_CHECKING:
     from napari_fewshot.session import Session, SessionState
+
+# Pixels that stay visible above the form when it opens: its heading.
+MARGIN = 40
 
 
 class HowPanel(QWidget):  # type: ignore[misc]
@@ -55,7 +59,9 @@ class HowPanel(QWidget):  # type: ignore[misc]
             "How objects are found; auto tries all on your supports."
         )
         self.model = QComboBox()
-        self.model.addItems(["auto", *(s.name for s in model_specs())])
+        # Models that need a file of weights are for scripts and the command line.
+        names = [s.name for s in model_specs() if not s.needs_download]
+        self.model.addItems(["auto", *names])
         self.model.setToolTip("Turns pixels into features, for methods that use one.")
         self.summary = QLabel()
         self.summary.setWordWrap(True)
@@ -116,6 +122,18 @@ class HowPanel(QWidget):  # type: ignore[misc]
         self.details.setVisible(is_open)
         arrow = Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow
         self.change.setArrowType(arrow)
+        if is_open:
+            # Once the layout knows how large the form is.
+            QTimer.singleShot(0, self._scroll_here)
+
+    def _scroll_here(self) -> None:
+        """Bring the form into view: it opens at the bottom of the dock."""
+        parent = self.parentWidget()
+        while parent is not None and not isinstance(parent, QScrollArea):
+            parent = parent.parentWidget()
+        if parent is not None and parent.widget() is not None:
+            top = self.mapTo(parent.widget(), QPoint(0, 0)).y()
+            parent.verticalScrollBar().setValue(top - MARGIN)
 
     def _on_method(self, name: str) -> None:
         if not self._is_filling:

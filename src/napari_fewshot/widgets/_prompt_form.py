@@ -18,16 +18,20 @@ from qtpy.QtWidgets import (
 
 from napari_fewshot.viewer._prompting import COLOURS, NEGATIVE, POSITIVE
 
+MINUS = "\N{MINUS SIGN}"
 EMPTY = "Click on an object: its outline appears. Correct it with more clicks."
 NO_IMAGE = "Open an image first: File > Open, or drag a file here."
 TOOLS = {
-    "points": ("Points", "Click on the object; with - on what does not belong to it."),
+    "points": (
+        "Points",
+        f"Click on the object; with {MINUS} on what does not belong to it.",
+    ),
     "boxes": ("Boxes", "Draw a box around the object."),
-    "scribbles": ("Scribbles", "Draw on the object; with - on the background."),
+    "scribbles": ("Scribbles", f"Draw on the object; with {MINUS} on the background."),
 }
 # Key and what it does; none of napari's own keys is among them.
 SHORTCUTS = {
-    "toggle": ("Alt+T", "Switch between + and -"),
+    "toggle": ("Alt+T", f"Switch between + and {MINUS}"),
     "commit": ("Ctrl+Return", "Commit the object"),
     "next": ("Alt+N", "Commit it and begin the next"),
     "discard": ("Alt+Backspace", "Discard the outline and its prompts"),
@@ -51,8 +55,10 @@ class PromptForm(QWidget):  # type: ignore[misc]
         self.add_class = QPushButton("+")
         self.add_class.setFixedWidth(28)
         self.add_class.setToolTip("Add a class.")
-        self.positive = _toggle("+ object", "The next clicks are on the object.")
-        self.negative = _toggle("- not it", "The next clicks are on what is not it.")
+        self.positive = _toggle(" + object", "The next clicks are on the object.")
+        self.negative = _toggle(
+            f" {MINUS} not it", "The next clicks are on what is not it."
+        )
         for button, sign in ((self.positive, POSITIVE), (self.negative, NEGATIVE)):
             button.setIcon(swatch(COLOURS[sign]))
         self.tools = {name: _toggle(*words) for name, words in TOOLS.items()}
@@ -107,11 +113,10 @@ class PromptForm(QWidget):  # type: ignore[misc]
         column.addWidget(self.helped)
         column.addWidget(self.overwrite)
         column.addWidget(self.objects)
-        hint = QLabel(f"{printed('toggle')} switches + and -")
+        hint = QLabel(f"{printed('toggle')} switches + and {MINUS}")
         hint.setToolTip(
             "\n".join(f"{printed(k)}  {t}" for k, (_, t) in SHORTCUTS.items())
         )
-        hint.setEnabled(False)
         column.addWidget(hint)
 
 

@@ -289,7 +289,9 @@ class PromptPanel(PromptForm):
         elif self._is_committed():
             self.status.setText(f"Committed, {area} pixels. Alt+N begins the next.")
         else:
-            self.status.setText(f"{area} pixels, not committed yet.")
+            self.status.setText(
+                f"{area} pixels. Correct it with more clicks, or commit it."
+            )
 
     def show_state(self, state: SessionState) -> None:
         """Show classes and committed objects."""

@@ -1,0 +1,152 @@
+"""From a plane to the square frame that SAM sees, and back.
+
+Coordinates come as (y, x) in pixels of the plane, as everywhere in napari, and leave as
+(x, y) in pixels of the frame: this is the only place where they are turned round.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from napari_fewshot.data import as_plane
+from napari_fewshot.errors import PromptError
+from napari_fewshot.models.sam._presets import DEVIATION, MEAN, Preset
+
+if TYPE_CHECKING:
+    from napari_fewshot._types import AnyArray
+
+RESAMPLING = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+MOST_POINTS = 10_000
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How one plane lies in the frame.
+
+    Attributes
+    ----------
+    shape : (int, int)
+        Rows and columns of the plane.
+    side : int
+        Side of the frame in pixels.
+    preset : Preset
+        How it is fitted.
+    """
+
+    shape: tuple[int, int]
+    side: int
+    preset: Preset
+
+    @property
+    def inner(self) -> tuple[int, int]:
+        """Rows and columns of the frame that show the plane."""
+        if self.preset.fit == "squash":
+            return self.side, self.side
+        factor = self.side / max(self.shape)
+        rows, columns = (max(1, int(n * factor + 0.5)) for n in self.shape)
+        return rows, columns
+
+    @property
+    def valid(self) -> tuple[float, float]:
+        """Share of the rows and columns that show the plane."""
+        return self.inner[0] / self.side, self.inner[1] / self.side
+
+    def image(self, pixels: AnyArray) -> Tensor:
+        """Return what the encoder reads, (1, 3, side, side).
+
+        Parameters
+        ----------
+        pixels : array (H, W) or (H, W, C)
+            uint8 is taken as it is, floats in [0, 1] times 255, other numbers are
+            windowed by their percentiles. One channel is grey; of more than three the
+            first three count.
+        """
+        rows, columns = self.inner
+        copy = Image.fromarray(_bytes(pixels)).resize(
+            (columns, rows), RESAMPLING[self.preset.interpolation]
+        )
+        x = torch.from_numpy(np.array(copy, np.float32)).permute(2, 0, 1)
+        if self.preset.intensity == "unit":
+            low, high = x.min(), x.max()
+            x = (x - low) / (high - low).clamp_min(1e-8)
+        else:
+            x = (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(DEVIATION)[
+                :, None, None
+            ]
+        return F.pad(x, (0, self.side - columns, 0, self.side - rows))[None]
+
+    def points(self, points: Any, labels: Any) -> tuple[Tensor, Tensor]:
+        """Return points (1, N, 2) as x, y of the frame and labels (1, N)."""
+        yx = np.asarray(points, np.float64).reshape(-1, 2)
+        signs = np.ones(len(yx)) if labels is None else np.asarray(labels).reshape(-1)
+        if len(signs) != len(yx):
+            raise PromptError(
+                f"There are {len(yx)} points and {len(signs)} labels; give one label, "
+                "1 or 0, for every point."
+            )
+        if not np.isin(signs, (0, 1)).all():
+            raise PromptError("Labels of points are 1 (inside) or 0 (outside).")
+        if len(yx) > MOST_POINTS:
+            raise PromptError(
+                f"{len(yx)} points are too many for one object; give at most "
+                f"{MOST_POINTS}, or a mask."
+            )
+        self._check(yx, "point")
+        return self._turned(yx)[None], torch.from_numpy(signs.astype(np.int64))[None]
+
+    def boxes(self, boxes: Any) -> Tensor:
+        """Return boxes (B, 4) as x0, y0, x1, y1 of the frame."""
+        corners = np.asarray(boxes, np.float64).reshape(-1, 2, 2)
+        self._check(corners.reshape(-1, 2), "corner of a box", margin=1.0)
+        if (corners[:, 1] <= corners[:, 0]).any():
+            raise PromptError(
+                "A box is empty: give it as (y0, x0, y1, x1) with y0 < y1 and x0 < x1."
+            )
+        return self._turned(corners.reshape(-1, 2)).reshape(-1, 4)
+
+    def _turned(self, yx: AnyArray) -> Tensor:
+        scale = np.array(self.inner) / np.array(self.shape)
+        return torch.from_numpy((yx * scale)[:, ::-1].astype(np.float32))
+
+    def _check(self, yx: AnyArray, what: str, margin: float = 0.5) -> None:
+        if not np.isfinite(yx).all():
+            raise PromptError(f"A {what} is not a number.")
+        size = np.array(self.shape)
+        # A pixel reaches half a pixel around its coordinate.
+        outside = (yx < -margin) | (yx > size - 1 + margin)
+        if outside.any():
+            place = tuple(float(v) for v in yx[outside.any(1)][0].round(1))
+            raise PromptError(
+                f"A {what} at (y, x) = {place} is outside the image of {self.shape[0]} "
+                f"x {self.shape[1]} pixels. Move or remove it."
+            )
+
+    def restore(self, logits: Tensor) -> Tensor:
+        """Return low-resolution logits (N, M, h, w) at the size of the plane."""
+        if self.preset.fit == "pad":
+            size = (self.side, self.side)
+            logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
+            logits = logits[..., : self.inner[0], : self.inner[1]]
+        return F.interpolate(logits, self.shape, mode="bilinear", align_corners=False)
+
+
+def _bytes(pixels: AnyArray) -> AnyArray:
+    """Return (H, W, 3) uint8."""
+    array = np.asarray(pixels)
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.dtype != np.uint8:
+        array = np.rint(as_plane(array) * 255).astype(np.uint8)
+    if array.shape[-1] < 3:
+        array = np.repeat(array[..., :1], 3, axis=-1)
+    return np.ascontiguousarray(array[..., :3])

@@ -1,0 +1,236 @@
+"""SAM's image encoder: a plain vision transformer with windows (ViTDet).
+
+Kirillov et al., Segment Anything, ICCV 2023; Li et al., ViTDet, ECCV 2022. Names of
+parameters as in Meta's files. The same numbers as the reference, computed otherwise:
+
+* attention is torch's fused kernel; the decomposed relative position goes in as a bias,
+  for global attention a few rows of queries at a time, so that nothing of size
+  tokens x tokens is held;
+* padding at the rim of windows is never multiplied: what a linear layer makes of zeros
+  is its bias.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from napari_fewshot.models.sam._layers import Feedforward, LayerNorm2d
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PATCH = 16
+OUT = 256
+EPS = 1e-6
+# Elements of the bias of global attention that are held at a time.
+BIAS_ELEMENTS = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class VitConfig:
+    """Make-up of the encoder.
+
+    Attributes
+    ----------
+    dim, depth, heads : int
+        Width, number of blocks and of heads.
+    global_blocks : tuple of int
+        Which blocks attend to the whole image.
+    side : int
+        Side of the square input in pixels, a multiple of 16.
+    window : int
+        Side of the windows of the other blocks, in tokens.
+    """
+
+    dim: int = 768
+    depth: int = 12
+    heads: int = 12
+    global_blocks: tuple[int, ...] = (2, 5, 8, 11)
+    side: int = 1024
+    window: int = 14
+
+    @property
+    def grid(self) -> int:
+        """Tokens along a side."""
+        return self.side // PATCH
+
+
+class PatchEmbed(nn.Module):
+    """Patches of 16 x 16 pixels to tokens."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, dim, PATCH, PATCH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, S, S) to (B, G, G, dim)."""
+        tokens: Tensor = self.proj(x).permute(0, 2, 3, 1)
+        return tokens
+
+
+class Attention(nn.Module):
+    """Attention within windows or over the whole grid, with relative positions."""
+
+    def __init__(self, config: VitConfig, window: int) -> None:
+        super().__init__()
+        self.heads, self.window = config.heads, window
+        head = config.dim // config.heads
+        self.qkv = nn.Linear(config.dim, 3 * config.dim)
+        self.proj = nn.Linear(config.dim, config.dim)
+        side = window or config.grid
+        self.rel_pos_h = nn.Parameter(torch.zeros(2 * side - 1, head))
+        self.rel_pos_w = nn.Parameter(torch.zeros(2 * side - 1, head))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, dim) to the same."""
+        qkv = self.qkv(x)
+        rows, columns = x.shape[1:3]
+        if self.window:
+            # A padded token is zero before this layer, so its bias afterwards.
+            windows = split_windows(qkv, self.window, self.qkv.bias)
+            found = self._attend(windows)
+            joined = join_windows(found, self.window, (rows, columns))
+        else:
+            joined = self._attend(qkv)
+        out: Tensor = self.proj(joined)
+        return out
+
+    def _attend(self, qkv: Tensor) -> Tensor:
+        """(N, H, W, 3 dim) to (N, H, W, dim), each of N by itself."""
+        count, rows, columns, _ = qkv.shape
+        split = qkv.view(count, rows * columns, 3, self.heads, -1)
+        q, k, v = (t.contiguous() for t in split.permute(2, 0, 3, 1, 4))
+        grid = q.unflatten(2, (rows, columns))
+        along_h = offsets(self.rel_pos_h, rows).to(q.dtype)
+        along_w = offsets(self.rel_pos_w, columns).to(q.dtype)
+        step = max(1, BIAS_ELEMENTS // (count * self.heads * columns * rows * columns))
+        parts = []
+        for top in range(0, rows, step):
+            near = grid[:, :, top : top + step]
+            # (N, heads, rows, columns, keys along one axis); the scale is not for them.
+            by_h = torch.einsum("nhrcd,rkd->nhrck", near, along_h[top : top + step])
+            by_w = torch.einsum("nhrcd,ckd->nhrck", near, along_w)
+            bias = by_h.contiguous()[..., :, None] + by_w.contiguous()[..., None, :]
+            bias = bias.flatten(4).flatten(2, 3)
+            queries = near.flatten(2, 3)
+            parts.append(F.scaled_dot_product_attention(queries, k, v, attn_mask=bias))
+        found = parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+        return found.transpose(1, 2).reshape(count, rows, columns, -1)
+
+
+class Block(nn.Module):
+    """Attention and a feed-forward part, each beside a skip."""
+
+    def __init__(self, config: VitConfig, window: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.dim, EPS)
+        self.attn = Attention(config, window)
+        self.norm2 = nn.LayerNorm(config.dim, EPS)
+        self.mlp = Feedforward(config.dim, 4 * config.dim, nn.GELU)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, dim) to the same."""
+        x = x + self.attn(self.norm1(x))
+        out: Tensor = x + self.mlp(self.norm2(x))
+        return out
+
+
+class ImageEncoderVit(nn.Module):
+    """The encoder.
+
+    Parameters
+    ----------
+    config : VitConfig
+        Its make-up.
+    """
+
+    def __init__(self, config: VitConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.patch_embed = PatchEmbed(config.dim)
+        grid = (1, config.grid, config.grid, config.dim)
+        self.pos_embed = nn.Parameter(torch.zeros(grid))
+        self.blocks = nn.ModuleList(
+            Block(config, 0 if i in config.global_blocks else config.window)
+            for i in range(config.depth)
+        )
+        self.neck = nn.Sequential(
+            nn.Conv2d(config.dim, OUT, 1, bias=False),
+            LayerNorm2d(OUT),
+            nn.Conv2d(OUT, OUT, 3, padding=1, bias=False),
+            LayerNorm2d(OUT),
+        )
+
+    def forward(
+        self, x: Tensor, check: Callable[[int, int], None] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Encode images.
+
+        Parameters
+        ----------
+        x : tensor (B, 3, S, S)
+            Standardised and padded.
+        check : callable, optional
+            Called with the number of the block and of all blocks; may raise.
+
+        Returns
+        -------
+        embedding : tensor (B, 256, G, G)
+        early : tensor (B, G, G, dim)
+            After the first block with global attention, for heads that want detail
+            (Ke et al., HQ-SAM, NeurIPS 2023).
+        """
+        x = self.patch_embed(x) + self.pos_embed
+        first, early = self.config.global_blocks[0], x
+        for number, block in enumerate(self.blocks):
+            if check is not None:
+                check(number, self.config.depth)
+            x = block(x)
+            if number == first:
+                early = x
+        found: Tensor = self.neck(x.permute(0, 3, 1, 2))
+        return found, early
+
+
+def offsets(table: Tensor, side: int) -> Tensor:
+    """Return what every query-key offset along an axis adds, (side, side, C).
+
+    Parameters
+    ----------
+    table : tensor (2 G - 1, C)
+        Learnt for G positions; stretched if the axis has another length.
+    side : int
+        Positions along the axis.
+    """
+    wanted = 2 * side - 1
+    if table.shape[0] != wanted:
+        stretched = F.interpolate(table.T[None], wanted, mode="linear")
+        table = stretched[0].T
+    places = torch.arange(side, device=table.device)
+    return table[places[:, None] - places[None] + side - 1]
+
+
+def split_windows(x: Tensor, side: int, fill: Tensor) -> Tensor:
+    """(B, H, W, C) to (B n, side, side, C); beyond the rim there is ``fill`` (C,)."""
+    count, rows, columns, channels = x.shape
+    tall, wide = -(-rows // side) * side, -(-columns // side) * side
+    if (tall, wide) != (rows, columns):
+        padded = fill.to(x.dtype).expand(count, tall, wide, channels).contiguous()
+        padded[:, :rows, :columns] = x
+        x = padded
+    cut = x.view(count, tall // side, side, wide // side, side, channels)
+    return cut.transpose(2, 3).reshape(-1, side, side, channels)
+
+
+def join_windows(windows: Tensor, side: int, shape: tuple[int, int]) -> Tensor:
+    """Undo `split_windows` to (B, H, W, C)."""
+    rows, columns = shape
+    down, across = -(-rows // side), -(-columns // side)
+    x = windows.view(-1, down, across, side, side, windows.shape[-1])
+    x = x.transpose(2, 3).reshape(-1, down * side, across * side, windows.shape[-1])
+    return x[:, :rows, :columns]
