@@ -98,6 +98,26 @@ def test_a_click_corrects_the_answer_to_those_before(monkeypatch):
     np.testing.assert_allclose(seen[1][1], first, atol=1e-5)
 
 
+def test_a_click_adds_to_what_was_found_and_replaces_nothing(monkeypatch):
+    """Where a click changes nothing for the network, what others found stays."""
+    prompter = Prompter(load_model("incontext/small"))
+    rng = np.random.default_rng(0)
+    image = rng.random((60, 80, 1)).astype(np.float32)
+    start = rng.normal(0, 2, (60, 80)).astype(np.float32)
+
+    def worse(self, image, value, prompts, past, sides, hooks):
+        found = np.full(image.shape[:2], -3, np.float32)
+        if prompts.clicks:
+            found[:20] = 2
+        return found
+
+    monkeypatch.setattr(Prompter, "_look", worse)
+    click = PlanePrompts(np.array([[5.0, 5]]))
+    found = prompter.refine(image, 1, click, start, Hooks())
+    np.testing.assert_allclose(found[20:], start[20:])
+    np.testing.assert_allclose(found[:20], start[:20] + 5, rtol=1e-5)
+
+
 def test_many_clicks_are_not_followed_one_by_one(monkeypatch):
     prompter = Prompter(load_model("incontext/small"))
     rng = np.random.default_rng(0)

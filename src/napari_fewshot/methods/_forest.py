@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,7 +73,11 @@ class Forest:
 
         self._trees: Any = ExtraTreesClassifier(
             trees, min_samples_leaf=MIN_LEAF, n_jobs=-1, random_state=seed
-        ).fit(x, y)
+        )
+        with warnings.catch_warnings():
+            # scikit-learn's threads reset the filters of the whole process and may
+            # leave them so: then every later call warns, thousands of times.
+            self._trees.fit(x, y)
 
     def predict(self, features: FloatArray, classes: Sequence[int]) -> FloatArray:
         """Return the probability of every class against its strongest rival.
@@ -91,12 +96,13 @@ class Forest:
             included), so that the decision boundary is 0.5 with any number of classes.
         """
         flat = features.reshape(-1, features.shape[-1])
-        votes = np.concatenate(
-            [
-                self._trees.predict_proba(flat[at : at + BLOCK]).astype(np.float32)
-                for at in range(0, len(flat), BLOCK)
-            ]
-        )
+        with warnings.catch_warnings():
+            votes = np.concatenate(
+                [
+                    self._trees.predict_proba(flat[at : at + BLOCK]).astype(np.float32)
+                    for at in range(0, len(flat), BLOCK)
+                ]
+            )
         known = list(self._trees.classes_)
         maps = np.zeros((len(classes), len(flat)), np.float32)
         for row, value in enumerate(classes):

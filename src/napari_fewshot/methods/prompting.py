@@ -6,8 +6,9 @@ clicks larger only, each time with the last answer before its eyes, as it was tr
 to. The same prompts in the same order always give the same mask; answers are kept only
 to save time. Without supports the clicks also start a random walk on the image, which
 knows nothing of shapes but stops at edges; its log-odds are added, the fewer the
-clicks the more. A small object on a large plane is then decoded once more on a crop
-around it.
+clicks the more. With supports, what the clicks change in the network's answer is added
+to what was found without them. A small object on a large plane is then decoded once
+more on a crop around it.
 """
 
 from __future__ import annotations
@@ -128,6 +129,9 @@ class Prompter:
         begin = 0 if drawn else min(1, prompts.clicks)
         begin = max(begin, prompts.clicks // REPLAYED * REPLAYED)
         said = self._evidence(image, value, prompts, past)
+        base = None
+        if start is not None and prompts.mask is None:
+            base = self._without(image, value, start, said, hooks)
         for clicks in range(begin, prompts.clicks + 1):
             step = prompts.after(clicks)
             said += f" {step.positive.tobytes()!r} {step.negative.tobytes()!r}"
@@ -135,6 +139,8 @@ class Prompter:
             if known is None or clicks == prompts.clicks:
                 sides = SIDES if clicks == begin else SIDES[-1:]
                 found = self._look(image, value, step, past, sides, hooks)
+                if start is not None and base is not None:
+                    found = start + (found - base)
                 known = shrunk(found)
                 self.model.answers.put(said, known)
             past = known
@@ -145,6 +151,25 @@ class Prompter:
             walk = self._is_alone(value, prompts)
             found = self._look_closer(image, prompts, found, window, walk=walk)
         return found
+
+    def _without(
+        self,
+        image: FloatArray,
+        value: int,
+        start: FloatArray,
+        said: str,
+        hooks: Hooks,
+    ) -> FloatArray:
+        """Return what the network makes of an answer before any prompt.
+
+        Only what prompts change is added to that answer: where nobody clicked the
+        network shall not replace what other methods know better, above all thin things.
+        """
+        known: FloatArray | None = self.model.answers.get(said)
+        if known is None:
+            known = self._look(image, value, PlanePrompts(), start, SIDES, hooks)
+            self.model.answers.put(said, known)
+        return known
 
     def _evidence(
         self,
