@@ -188,12 +188,15 @@ def _means(masks: BoolArray, image: FloatArray) -> tuple[FloatArray, FloatArray]
 def _walk(image: FloatArray, seeds: LabelArray, beta: float) -> FloatArray:
     """Chance of label 1 against label 2, (H, W), from an image (H, W, C)."""
     from skimage.segmentation import random_walker
+    from threadpoolctl import threadpool_limits
 
     if seeds.all() or float(np.ptp(image)) == 0.0:
         # Nothing to decide, or no edge to decide by.
         certain: FloatArray = (seeds == 1).astype(np.float32)
         return certain
-    with warnings.catch_warnings():
+    # Threads of the vector products cost more than they bring, and go on spinning while
+    # the network computes.
+    with threadpool_limits(1, "blas"), warnings.catch_warnings():
         # The solver's tolerance lets probabilities stick out of [0, 1] a little.
         warnings.simplefilter("ignore", UserWarning)
         walked = random_walker(
