@@ -25,6 +25,9 @@ def embedding(model):
         ({"points": [[90.0, 3]]}, "outside the image of 90 x 130"),
         ({"points": [[3.0, -2]]}, "outside"),
         ({"points": [[np.nan, 2]]}, "not a number"),
+        ({"points": [[1, 2, 3]]}, r"\(row, column\) each.*\(1, 3\)"),
+        ({"points": "here"}, "no numbers"),
+        ({"boxes": [1, 2, 3]}, r"A box is.*\(3,\)"),
         ({"points": [[1, 2]], "point_labels": [1, 0]}, "1 points and 2 labels"),
         ({"points": [[1, 2]], "point_labels": [3]}, r"1 \(inside\) or 0"),
         ({"points": np.ones((10_001, 2))}, "too many"),
@@ -65,6 +68,12 @@ def test_kinds_of_pixels_mean_the_same(model):
     expected = model.encode(np.stack([grey] * 3, -1)).array
     for same in (grey, grey[..., None], grey / np.float32(255)):
         np.testing.assert_allclose(model.encode(same).array, expected, atol=1e-5)
+
+
+def test_pixels_that_are_not_numbers(model):
+    image = np.random.default_rng(0).random((40, 40)).astype(np.float32)
+    image[3:9, 5:9] = np.nan
+    assert np.isfinite(model.encode(image).array).all()
 
 
 def test_not_a_plane(model):

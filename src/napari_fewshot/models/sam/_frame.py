@@ -87,7 +87,7 @@ class Frame:
 
     def points(self, points: Any, labels: Any) -> tuple[Tensor, Tensor]:
         """Return points (1, N, 2) as x, y of the frame and labels (1, N)."""
-        yx = np.asarray(points, np.float64).reshape(-1, 2)
+        yx = _numbers(points, 2, "Points are (row, column) each.")
         signs = np.ones(len(yx)) if labels is None else np.asarray(labels).reshape(-1)
         if len(signs) != len(yx):
             raise PromptError(
@@ -106,7 +106,8 @@ class Frame:
 
     def boxes(self, boxes: Any) -> Tensor:
         """Return boxes (B, 4) as x0, y0, x1, y1 of the frame."""
-        corners = np.asarray(boxes, np.float64).reshape(-1, 2, 2)
+        form = "A box is (y0, x0, y1, x1)."
+        corners = _numbers(boxes, 4, form).reshape(-1, 2, 2)
         self._check(corners.reshape(-1, 2), "corner of a box", margin=1.0)
         if (corners[:, 1] <= corners[:, 0]).any():
             raise PromptError(
@@ -140,13 +141,25 @@ class Frame:
         return F.interpolate(logits, self.shape, mode="bilinear", align_corners=False)
 
 
+def _numbers(given: Any, width: int, form: str) -> AnyArray:
+    """Return (N, width) float64."""
+    try:
+        found = np.asarray(given, np.float64)
+    except (TypeError, ValueError) as error:
+        raise PromptError(f"{form} These are no numbers: {given!r}.") from error
+    if found.size and found.shape[-1] != width:
+        raise PromptError(f"{form} The shape of these is {found.shape}.")
+    return found.reshape(-1, width)
+
+
 def _bytes(pixels: AnyArray) -> AnyArray:
     """Return (H, W, 3) uint8."""
     array = np.asarray(pixels)
     if array.ndim == 2:
         array = array[..., None]
     if array.dtype != np.uint8:
-        array = np.rint(as_plane(array) * 255).astype(np.uint8)
+        # What is not a number is shown black.
+        array = np.nan_to_num(np.rint(as_plane(array) * 255), nan=0.0).astype(np.uint8)
     if array.shape[-1] < 3:
         array = np.repeat(array[..., :1], 3, axis=-1)
     return np.ascontiguousarray(array[..., :3])
