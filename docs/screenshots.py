@@ -122,10 +122,12 @@ def prompts(theme: str) -> None:
 
 
 def object_centres(labels: np.ndarray) -> list[np.ndarray]:
-    """Middles of the three largest objects."""
+    """Middles of three objects of ordinary size: the largest are several that touch."""
     from skimage.measure import label, regionprops
 
-    found = sorted(regionprops(label(labels > 0)), key=lambda r: -r.area)[:3]
+    found = regionprops(label(labels > 0))
+    usual = np.median([r.area for r in found])
+    found = sorted(found, key=lambda r: abs(r.area - usual))[:3]
     return [np.array(r.coords[len(r.coords) // 2], float) for r in found]
 
 
