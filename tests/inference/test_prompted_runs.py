@@ -117,6 +117,18 @@ def test_a_click_adds_to_what_was_found_and_replaces_nothing(monkeypatch):
     np.testing.assert_allclose(found[20:], start[20:])
     np.testing.assert_allclose(found[:20], start[:20] + 5, rtol=1e-5)
 
+    looks = []
+
+    def counted(self, image, value, prompts, past, sides, hooks):
+        looks.append((prompts.clicks, len(prompts.boxes)))
+        return worse(self, image, value, prompts, past, sides, hooks)
+
+    # Another kind of prompt on the same answer: what it was without is known.
+    monkeypatch.setattr(Prompter, "_look", counted)
+    box = PlanePrompts(boxes=np.array([[5.0, 5, 30, 30]]))
+    prompter.refine(image, 1, box, start, Hooks())
+    assert looks == [(0, 1)]
+
 
 def test_many_clicks_are_not_followed_one_by_one(monkeypatch):
     prompter = Prompter(load_model("incontext/small"))

@@ -35,13 +35,17 @@ class Embedding:
     @property
     def stride(self) -> tuple[float, float]:
         """Pixels per cell along (y, x)."""
-        _, height, width = self.array.shape
-        rows, columns = height * self.valid[0], width * self.valid[1]
+        rows, columns = self._shown
         return self.image_shape[0] / rows, self.image_shape[1] / columns
 
     @property
     def cells(self) -> FloatArray:
         """The cells that show the plane, (C, h', w'), those at its rim in part."""
-        _, height, width = self.array.shape
-        rows, columns = height * self.valid[0], width * self.valid[1]
+        rows, columns = self._shown
         return self.array[:, : max(1, round(rows)), : max(1, round(columns))]
+
+    @property
+    def _shown(self) -> tuple[float, float]:
+        """Rows and columns of cells that show the plane."""
+        _, height, width = self.array.shape
+        return height * self.valid[0], width * self.valid[1]

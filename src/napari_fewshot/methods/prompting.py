@@ -128,10 +128,11 @@ class Prompter:
         drawn = len(prompts.boxes) > 0 or prompts.scribbles is not None
         begin = 0 if drawn else min(1, prompts.clicks)
         begin = max(begin, prompts.clicks // REPLAYED * REPLAYED)
-        said = self._evidence(image, value, prompts, past)
+        seen = f"{self.name} {value} {_named(image, past)}"
         base = None
         if start is not None and prompts.mask is None:
-            base = self._without(image, value, start, said, hooks)
+            base = self._without(image, value, start, seen, hooks)
+        said = f"{seen} {_named(prompts.boxes, prompts.scribbles)}"
         for clicks in range(begin, prompts.clicks + 1):
             step = prompts.after(clicks)
             said += f" {step.positive.tobytes()!r} {step.negative.tobytes()!r}"
@@ -157,7 +158,7 @@ class Prompter:
         image: FloatArray,
         value: int,
         start: FloatArray,
-        said: str,
+        seen: str,
         hooks: Hooks,
     ) -> FloatArray:
         """Return what the network makes of an answer before any prompt.
@@ -165,23 +166,11 @@ class Prompter:
         Only what prompts change is added to that answer: where nobody clicked the
         network shall not replace what other methods know better, above all thin things.
         """
-        known: FloatArray | None = self.model.answers.get(said)
+        known: FloatArray | None = self.model.answers.get(seen)
         if known is None:
             known = self._look(image, value, PlanePrompts(), start, SIDES, hooks)
-            self.model.answers.put(said, known)
+            self.model.answers.put(seen, known)
         return known
-
-    def _evidence(
-        self,
-        image: FloatArray,
-        value: int,
-        prompts: PlanePrompts,
-        past: FloatArray | None,
-    ) -> str:
-        """Name all that an answer follows from besides the clicks."""
-        arrays = [image, past, prompts.boxes, prompts.scribbles]
-        names = [None if a is None else digest(np.ascontiguousarray(a)) for a in arrays]
-        return f"{self.name} {value} {names}"
 
     def _context(self, value: int, side: int) -> Any:
         return self.contexts.get(side, {}).get(value)
@@ -237,6 +226,11 @@ class Prompter:
         found: FloatArray = past.copy()
         found[window] = weight * closer + (1 - weight) * past[window]
         return found
+
+
+def _named(*arrays: Any) -> list[str | None]:
+    """Tell arrays apart; None stays None."""
+    return [None if a is None else digest(np.ascontiguousarray(a)) for a in arrays]
 
 
 def add_walk(

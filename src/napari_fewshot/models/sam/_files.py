@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 State = dict[str, Tensor]
 WRAPPERS = ("model", "model_state_dict", "model_state", "state_dict", "network")
 PREFIXES = ("module.", "sam.", "model.", "_orig_mod.")
-# Width to depth, heads and blocks with global attention.
+# Width to name, depth, heads and blocks with global attention.
 VITS = {
-    768: (12, 12, (2, 5, 8, 11)),
-    1024: (24, 16, (5, 11, 17, 23)),
-    1280: (32, 16, (7, 15, 23, 31)),
+    768: ("vit_b", 12, 12, (2, 5, 8, 11)),
+    1024: ("vit_l", 24, 16, (5, 11, 17, 23)),
+    1280: ("vit_h", 32, 16, (7, 15, 23, 31)),
 }
 # Keys that tell a family that is not loaded here: what it is.
 OTHERS = {
@@ -134,7 +134,7 @@ def vit_config(state: State, name: str) -> VitConfig:
             "is missing or has an unknown shape. Choose a file of SAM or MedSAM."
         )
     dim = int(place.shape[-1])
-    depth, heads, everywhere = VITS[dim]
+    _, depth, heads, everywhere = VITS[dim]
     window = state.get("image_encoder.blocks.0.attn.rel_pos_h")
     side = 14 if window is None else (len(window) + 1) // 2
     return VitConfig(dim, depth, heads, everywhere, int(place.shape[1]) * PATCH, side)

@@ -15,7 +15,7 @@ from napari_fewshot.data import Embedding
 from napari_fewshot.errors import DataError, ModelError, PromptError, WeightsError
 from napari_fewshot.models._device import autocast, resolve_device, resolve_precision
 from napari_fewshot.models.sam._decoder import MaskDecoder
-from napari_fewshot.models.sam._files import fill, read_state, vit_config
+from napari_fewshot.models.sam._files import VITS, fill, read_state, vit_config
 from napari_fewshot.models.sam._frame import Frame
 from napari_fewshot.models.sam._presets import PRESETS, Preset
 from napari_fewshot.models.sam._prompts import PromptEncoder
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 CANDIDATES, SINGLE = (1, 2, 3), (0,)
 # Boxes that are decoded at a time.
 BATCH = 8
-WIDTHS = {"vit_b": 768, "vit_l": 1024, "vit_h": 1280}
 
 
 class SamNetwork(nn.Module):
@@ -112,7 +111,7 @@ class SamModel:
         frame = Frame(shape, self.side, self.preset)
         x = frame.image(pixels).to(self.device)
         with autocast(self.device, self.precision):
-            found, _ = self.network.image_encoder(x, check)
+            found = self.network.image_encoder(x, check)
         array = found[0].float().cpu().numpy()
         return Embedding(array, shape, self.spec.name, frame.valid)
 
@@ -269,8 +268,8 @@ def _load(
     state = read_state(path)
     config = vit_config(state, path.name)
     family, size = spec.name.split("/")
-    if config.dim != WIDTHS[size]:
-        found = next(name for name, width in WIDTHS.items() if width == config.dim)
+    found = VITS[config.dim][0]
+    if found != size:
         raise WeightsError(
             f"{path.name} holds weights of {family}/{found}, not of {spec.name}. "
             f"Choose the model {family}/{found} or another file."

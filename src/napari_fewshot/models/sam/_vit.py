@@ -168,7 +168,7 @@ class ImageEncoderVit(nn.Module):
 
     def forward(
         self, x: Tensor, check: Callable[[int, int], None] | None = None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Tensor:
         """Encode images.
 
         Parameters
@@ -180,21 +180,15 @@ class ImageEncoderVit(nn.Module):
 
         Returns
         -------
-        embedding : tensor (B, 256, G, G)
-        early : tensor (B, G, G, dim)
-            After the first block with global attention, for heads that want detail
-            (Ke et al., HQ-SAM, NeurIPS 2023).
+        tensor (B, 256, G, G)
         """
         x = self.patch_embed(x) + self.pos_embed
-        first, early = self.config.global_blocks[0], x
         for number, block in enumerate(self.blocks):
             if check is not None:
                 check(number, self.config.depth)
             x = block(x)
-            if number == first:
-                early = x
         found: Tensor = self.neck(x.permute(0, 3, 1, 2))
-        return found, early
+        return found
 
 
 def offsets(table: Tensor, side: int) -> Tensor:
