@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from napari_fewshot._types import FloatArray
 
 
@@ -25,12 +27,16 @@ class Embedding:
         Share of the rows and columns of cells that show the plane; the rest is padding
         at the bottom and on the right. Cell (i, j) begins at pixel ``i * stride[0]``,
         ``j * stride[1]``.
+    extras : dict of str to array (C, h, w)
+        float32 maps besides ``array`` that the decoder of some models reads, such as
+        finer ones.
     """
 
     array: FloatArray = field(repr=False)
     image_shape: tuple[int, int]
     model: str
     valid: tuple[float, float] = (1.0, 1.0)
+    extras: Mapping[str, FloatArray] = field(default_factory=dict, repr=False)
 
     @property
     def stride(self) -> tuple[float, float]:

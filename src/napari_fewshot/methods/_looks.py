@@ -153,7 +153,7 @@ class LookMethod:
 
 def is_network(encoder: Any) -> bool:
     """Whether an encoder is an in-context network."""
-    return hasattr(encoder, "decode")
+    return hasattr(encoder, "contexts")
 
 
 def network_of(encoder: Any) -> Any:

@@ -86,8 +86,10 @@ class Frame:
         return F.pad(x, (0, self.side - columns, 0, self.side - rows))[None]
 
     def points(self, points: Any, labels: Any) -> tuple[Tensor, Tensor]:
-        """Return points (1, N, 2) as x, y of the frame and labels (1, N)."""
+        """Return points (B, N, 2) as x, y of the frame and labels (B, N)."""
         yx = _numbers(points, 2, "Points are (row, column) each.")
+        many = np.ndim(points) == 3
+        rows = len(points) if many else 1
         signs = np.ones(len(yx)) if labels is None else np.asarray(labels).reshape(-1)
         if len(signs) != len(yx):
             raise PromptError(
@@ -96,13 +98,14 @@ class Frame:
             )
         if not np.isin(signs, (0, 1)).all():
             raise PromptError("Labels of points are 1 (inside) or 0 (outside).")
-        if len(yx) > MOST_POINTS:
+        if len(yx) > MOST_POINTS * rows:
             raise PromptError(
                 f"{len(yx)} points are too many for one object; give at most "
                 f"{MOST_POINTS}, or a mask."
             )
         self._check(yx, "point")
-        return self._turned(yx)[None], torch.from_numpy(signs.astype(np.int64))[None]
+        kinds = torch.from_numpy(signs.astype(np.int64)).reshape(rows, -1)
+        return self._turned(yx).reshape(rows, -1, 2), kinds
 
     def boxes(self, boxes: Any) -> Tensor:
         """Return boxes (B, 4) as x0, y0, x1, y1 of the frame."""

@@ -115,7 +115,6 @@ class SamModel:
         array = found[0].float().cpu().numpy()
         return Embedding(array, shape, self.spec.name, frame.valid)
 
-    @torch.inference_mode()
     def predict(
         self,
         embedding: Embedding,
@@ -154,54 +153,111 @@ class SamModel:
         PromptError
             If there is no prompt, or it does not fit the plane or the model.
         """
+        many = boxes is not None and np.ndim(boxes) == 2
+        if many and (mask is not None or (points is not None and np.size(points))):
+            raise PromptError(
+                "Many boxes are one object each and take no points or mask; give one "
+                "box of four numbers to combine them."
+            )
+        shown, every, lows = [], [], []
+        count = len(boxes) if many else 1
+        for begin in range(0, count, BATCH):
+            part = boxes[begin : begin + BATCH] if many else boxes
+            low, quality = self.decode(
+                embedding, points, point_labels, part, mask, multimask
+            )
+            # Object by object: full-size logits are large.
+            shown += [self.restore(one, embedding.image_shape) > 0 for one in low]
+            every.append(quality)
+            lows.append(low)
+        masks, scores, logits = np.stack(shown), *map(np.concatenate, (every, lows))
+        return (masks, scores, logits) if many else (masks[0], scores[0], logits[0])
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        embedding: Embedding,
+        points: Any = None,
+        point_labels: Any = None,
+        boxes: Any = None,
+        mask: Any = None,
+        multimask: bool = True,
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return low-resolution logits of one or many objects, decoded at once.
+
+        Parameters
+        ----------
+        embedding : Embedding
+            From this model.
+        points : array (N, 2) or (B, N, 2), optional
+            As for `predict`; with three axes one object per row.
+        point_labels : array (N,) or (B, N), optional
+            As for `predict`.
+        boxes : array (4,) or (B, 4), optional
+            As for `predict`.
+        mask : array (4 G, 4 G), optional
+            For one object only.
+        multimask : bool
+            As for `predict`.
+
+        Returns
+        -------
+        logits : array (B, M, 4 G, 4 G) float32
+        scores : array (B, M) float32
+            Predicted intersection over union.
+
+        Raises
+        ------
+        PromptError
+            If there is no prompt, or it does not fit the plane or the model.
+        """
         self._check(embedding)
         frame = Frame(embedding.image_shape, self.side, self.preset)
         given = None if points is None else frame.points(points, point_labels)
         given = None if given is None or not given[0].shape[1] else given
         corners = None if boxes is None else frame.boxes(boxes)
         corners = None if corners is None or not len(corners) else corners
-        many = boxes is not None and np.ndim(boxes) == 2
         before = self._past(mask)
         if given is None and corners is None and before is None:
             raise PromptError("There is no prompt: give points, a box or a mask.")
-        if many and (given is not None or before is not None):
+        counts = {
+            len(t) for t in (given and given[0], corners, before) if t is not None
+        }
+        if len(counts) > 1:
             raise PromptError(
-                "Many boxes are one object each and take no points or mask; give one "
-                "box of four numbers to combine them."
+                f"Prompts of {max(counts)} and of {min(counts)} objects do not go "
+                "together; give as many of each."
             )
-        use = multimask and self.preset.multimask
-        wanted = CANDIDATES if use else SINGLE
+        wanted = CANDIDATES if multimask and self.preset.multimask else SINGLE
         image = torch.from_numpy(embedding.array)[None].to(self.device)
-        shown, scores, logits = [], [], []
-        count = 1 if corners is None else len(corners)
-        for begin in range(0, count, BATCH):
-            part = None if corners is None else corners[begin : begin + BATCH]
-            low, quality = self._decode(image, given, part, before, wanted)
-            for one in low:
-                # Object by object: full-size logits are large.
-                shown.append((frame.restore(one[None])[0] > 0).cpu().numpy())
-            scores.append(quality.cpu().numpy())
-            logits.append(low.cpu().numpy())
-        masks = np.stack(shown)
-        every, lows = np.concatenate(scores), np.concatenate(logits)
-        return (masks, every, lows) if many else (masks[0], every[0], lows[0])
-
-    def _decode(
-        self,
-        image: Tensor,
-        points: tuple[Tensor, Tensor] | None,
-        boxes: Tensor | None,
-        mask: Tensor | None,
-        wanted: tuple[int, ...],
-    ) -> tuple[Tensor, Tensor]:
-        moved = [None if t is None else t.to(self.device) for t in (boxes, mask)]
-        places, labels = (None, None) if points is None else points
-        if places is not None and labels is not None:
-            places, labels = places.to(self.device), labels.to(self.device)
-        tokens, dense = self.network.prompt_encoder(places, labels, *moved)
-        found: tuple[Tensor, Tensor] = self.network.mask_decoder(
+        places, labels, corners, before = (
+            None if t is None else t.to(self.device)
+            for t in (*(given or (None, None)), corners, before)
+        )
+        tokens, dense = self.network.prompt_encoder(places, labels, corners, before)
+        logits, quality = self.network.mask_decoder(
             image, self._code, tokens, dense, wanted
         )
+        return logits.float().cpu().numpy(), quality.float().cpu().numpy()
+
+    @torch.inference_mode()
+    def restore(self, logits: Any, shape: tuple[int, int]) -> FloatArray:
+        """Return low-resolution logits (M, 4 G, 4 G) at the size of a plane.
+
+        Parameters
+        ----------
+        logits : array (M, 4 G, 4 G)
+            From `decode` or `predict`.
+        shape : (int, int)
+            Rows and columns of the plane.
+
+        Returns
+        -------
+        array (M, H, W) float32
+        """
+        frame = Frame(shape, self.side, self.preset)
+        low = torch.from_numpy(np.array(logits, np.float32)).to(self.device)
+        found: FloatArray = frame.restore(low[None])[0].cpu().numpy()
         return found
 
     def _past(self, mask: Any) -> Tensor | None:
