@@ -77,3 +77,40 @@ def short_practice():
         patch.setattr(tuning, "STEPS", 2)
         patch.setattr(tuning, "STEPS_PER_CLASS", 2)
         yield
+
+
+@pytest.fixture(scope="session")
+def tiny_sam(tmp_path_factory):
+    """Return a file of SAM's layout with random weights: 128 pixels, two blocks."""
+    import torch
+    from segment_anything.build_sam import _build_sam
+    from segment_anything.modeling import ImageEncoderViT
+
+    sam = _build_sam(64, 2, 2, [1])
+    sam.image_encoder = ImageEncoderViT(
+        depth=2,
+        embed_dim=64,
+        img_size=128,
+        mlp_ratio=4,
+        norm_layer=lambda n: torch.nn.LayerNorm(n, eps=1e-6),
+        num_heads=2,
+        patch_size=16,
+        qkv_bias=True,
+        use_rel_pos=True,
+        global_attn_indexes=[1],
+        window_size=3,
+        out_chans=256,
+    )
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name, tensor in sam.state_dict().items():
+            if tensor.dtype.is_floating_point and "pixel_" not in name:
+                noise = torch.randn(tensor.shape, generator=generator)
+                is_scale = name.endswith("weight") and tensor.ndim == 1
+                tensor.copy_(1 + 0.1 * noise if is_scale else 0.06 * noise)
+        # What spreads answers over the image: positions must count.
+        matrix = sam.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
+        matrix.mul_(25)
+    path = tmp_path_factory.mktemp("weights") / "sam_vit_b_01ec64.pth"
+    torch.save(sam.state_dict(), path)
+    return path

@@ -36,7 +36,14 @@ if TYPE_CHECKING:
     )
     from napari_fewshot.evaluation import evaluate
     from napari_fewshot.models import load_model
-    from napari_fewshot.session import Session, list_methods, list_models, segment
+    from napari_fewshot.session import (
+        Session,
+        list_methods,
+        list_models,
+        propagate,
+        segment,
+        segment_everything,
+    )
 
 # name -> module. Everything is imported at first use, so that `import napari_fewshot`
 # costs nothing.
@@ -61,7 +68,9 @@ _HOMES = {
     "list_methods": "session",
     "list_models": "session",
     "load_model": "models",
+    "propagate": "session",
     "segment": "session",
+    "segment_everything": "session",
 }
 
 __all__ = [
@@ -86,7 +95,9 @@ __all__ = [
     "list_methods",
     "list_models",
     "load_model",
+    "propagate",
     "segment",
+    "segment_everything",
 ]
 
 

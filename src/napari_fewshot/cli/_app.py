@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from napari_fewshot.cli._benchmark_app import benchmark_app
+from napari_fewshot.cli._encode import encode
+from napari_fewshot.cli._everything import everything
+from napari_fewshot.cli._models import models_app
+from napari_fewshot.cli._propagate import propagate_command
 from napari_fewshot.errors import FewShotError
 
 if TYPE_CHECKING:
@@ -24,16 +29,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-models_app = typer.Typer(
-    help="Models on this machine.", no_args_is_help=True, rich_markup_mode=None
-)
-benchmark_app = typer.Typer(
-    help="Score methods on folders of data sets.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
 app.add_typer(models_app, name="models")
 app.add_typer(benchmark_app, name="benchmark")
+app.command()(encode)
+app.command()(everything)
+app.command("propagate")(propagate_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -139,41 +139,6 @@ def methods(
     show_methods(details)
 
 
-@models_app.command("list")
-def models_list() -> None:
-    """List the models."""
-    from napari_fewshot.cli._tables import show_models
-
-    show_models()
-
-
-@models_app.command("info")
-def models_info(name: Annotated[str, typer.Argument(help="Name of a model.")]) -> None:
-    """Tell all about a model."""
-    from napari_fewshot.cli._tables import show_model
-
-    show_model(name)
-
-
-@models_app.command("download")
-def models_download(
-    name: Annotated[str, typer.Argument(help="Name of a model.")],
-) -> None:
-    """Fetch the weights of a model, if it has any."""
-    from napari_fewshot.models import get_model_spec
-
-    spec = get_model_spec(name)
-    print(f"{spec.name} comes with the package; there is nothing to download.")
-
-
-@models_app.command("verify")
-def models_verify() -> None:
-    """Check that every model on this machine loads and works."""
-    from napari_fewshot.cli._tables import verify_models
-
-    verify_models()
-
-
 @app.command()
 def segment(
     queries: Annotated[
@@ -256,73 +221,6 @@ def evaluate(
     from napari_fewshot.cli._compare import compare
 
     raise typer.Exit(compare(predicted, truth, scale, json_path, html_path))
-
-
-@benchmark_app.command("few-shot")
-def benchmark_few_shot(
-    root: Annotated[Path, typer.Argument(metavar="DATA_ROOT")],
-    datasets: Annotated[str, typer.Option(help="Only these: a,b.")] = "",
-    shots: Annotated[str, typer.Option(help="Numbers of supports.")] = "1,5",
-    seeds: Annotated[int, typer.Option(help="Draws per number.", min=1)] = 3,
-    method: Annotated[str, typer.Option()] = "auto",
-    model: Annotated[str, typer.Option()] = "auto",
-    protocol: Annotated[str, typer.Option(help="planes or chaos.")] = "planes",
-    param: Annotated[list[str] | None, typer.Option("--param")] = None,
-    json_path: Annotated[Path | None, typer.Option("--json")] = None,
-) -> None:
-    """Score a method by the few-shot protocol."""
-    from napari_fewshot.cli._benchmark import run_benchmark
-    from napari_fewshot.cli._segment import parse_words
-
-    run_benchmark(
-        root,
-        datasets=[d for d in datasets.split(",") if d],
-        shots=[int(s) for s in shots.split(",")],
-        seeds=seeds,
-        method=method,
-        model=model,
-        params=parse_words(method, param or []) if method != "copy" else {},
-        protocol=protocol,
-        json_path=json_path,
-        echo=lambda line: print(line, flush=True),
-    )
-
-
-@benchmark_app.command("clicks")
-def benchmark_clicks(
-    root: Annotated[Path, typer.Argument(metavar="DATA_ROOT")],
-    datasets: Annotated[str, typer.Option(help="Only these: a,b.")] = "",
-    clicks: Annotated[str, typer.Option(help="Report after these.")] = "1,3,5",
-    supports: Annotated[str, typer.Option(help="Accepted images: 0,4,16.")] = "0",
-    whole: Annotated[
-        bool, typer.Option("--whole", help="Click on everything of a class.")
-    ] = False,
-    seeds: Annotated[int, typer.Option(help="Draws of images.", min=1)] = 1,
-    method: Annotated[
-        str, typer.Option(help="A method, or random-walker for the reference.")
-    ] = "incontext",
-    model: Annotated[str, typer.Option()] = "auto",
-    jitter: Annotated[
-        bool, typer.Option("--jitter", help="Click like a person.")
-    ] = False,
-    json_path: Annotated[Path | None, typer.Option("--json")] = None,
-) -> None:
-    """Score masks click by click, by protocol B."""
-    from napari_fewshot.cli._benchmark_clicks import run_click_benchmark
-
-    run_click_benchmark(
-        root,
-        datasets=[d for d in datasets.split(",") if d],
-        clicks=[int(n) for n in clicks.split(",")],
-        supports=[int(n) for n in supports.split(",")],
-        whole=whole,
-        seeds=seeds,
-        method=method,
-        model=model,
-        jitter=jitter,
-        json_path=json_path,
-        echo=lambda line: print(line, flush=True),
-    )
 
 
 @app.command()

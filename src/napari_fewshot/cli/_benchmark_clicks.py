@@ -1,334 +1,266 @@
-"""``benchmark clicks``: masks click by click, with and without accepted images.
+"""``benchmark clicks``: simulated users on folders of data sets.
 
-Requests go to `inference.run` as they do for users. The reference is what scikit-image
-makes of the same clicks: a random walker whose background seeds are the image border.
+One harness for all protocols and engines: a robot looks at the mask and acts, an engine
+answers (`_click_engines`), tables and curves come out (`_click_report`,
+`_click_plots`). Protocols: A clicks on the thickest error, B on the largest, D pairs of
+clicks, F scribbles, G boxes with noise; each robot says where it comes from.
 """
 
 from __future__ import annotations
 
+import functools
 import json
-import time
-import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fewshot.cli._benchmark import (
-    environment,
-    open_datasets,
-    plane_query,
-    plane_support,
-    read_item,
+from napari_fewshot.cli._benchmark import environment, open_datasets, plane_support
+from napari_fewshot.cli._click_engines import (
+    Engine,
+    MethodEngine,
+    PromptedEngine,
+    Segment,
+    WalkerEngine,
 )
-from napari_fewshot.data import Hooks, PromptSet, SupportSet
+from napari_fewshot.cli._click_options import NOISES, ClickOptions
+from napari_fewshot.cli._click_plots import draw_plot
+from napari_fewshot.cli._click_report import (
+    Scored,
+    Targets,
+    csv_text,
+    macro,
+    row_line,
+    row_words,
+    summarise,
+)
+from napari_fewshot.cli._click_tasks import (
+    Item,
+    choose_tasks,
+    read_items,
+    split_limit,
+)
+from napari_fewshot.data import SupportSet
+from napari_fewshot.errors import DataError
 from napari_fewshot.evaluation import (
-    Pair,
-    binary_dice,
-    click_curve,
-    clicks_needed,
-    make_pair,
-    spread_objects,
+    Curve,
+    Interaction,
+    Robot,
+    Step,
+    click_largest_error,
+    click_pairs,
+    click_thickest_error,
+    draw_scribbles,
+    noisy_boxes,
+    object_rng,
+    random_click,
+    simulate,
+    tight_box,
 )
-from napari_fewshot.inference import FitCache, PlaneResult, SegmentRequest, run
-from napari_fewshot.io import open_labels, write_text
+from napari_fewshot.io import write_text
+from napari_fewshot.models import load_model
 
 if TYPE_CHECKING:
     import os
 
-    from napari_fewshot._types import AnyArray, BoolArray
+    from napari_fewshot._types import BoolArray
 
 Echo = Callable[[str], None]
-Click = tuple[int, int, bool]
 N_IMAGES = 8
-OBJECTS_PER_IMAGE = 3
-MAX_CLICKS = 10
-TARGET_DICE = 0.8
 REFERENCE = "random-walker"
-
-
-@dataclass(frozen=True, eq=False)
-class _Task:
-    """One object to be clicked."""
-
-    pair: Pair
-    truth: BoolArray
-    number: int
 
 
 def run_click_benchmark(
     root: str | os.PathLike[str],
-    *,
-    datasets: Sequence[str] = (),
-    clicks: Sequence[int] = (1, 3, 5),
-    supports: Sequence[int] = (0,),
-    whole: bool = False,
-    seeds: int = 1,
-    method: str = "incontext",
-    model: str = "auto",
-    jitter: bool = False,
-    json_path: str | os.PathLike[str] | None = None,
+    options: ClickOptions | None = None,
     echo: Echo = print,
 ) -> dict[str, Any]:
-    """Run the click protocol and return its table.
+    """Run simulated users and return the table.
 
     Parameters
     ----------
     root : path
         Folder of data sets.
-    datasets : sequence of str
-        Only these; default all.
-    clicks : sequence of int
-        After how many clicks Dice is reported.
-    supports : sequence of int
-        With how many accepted images; 0 is clicks alone.
-    whole : bool
-        Without supports, too, click on everything of a class instead of one object.
-    seeds : int
-        Draws of images.
-    method, model : str
-        What to score; ``"random-walker"`` is the reference.
-    jitter : bool
-        Click like a person instead of a robot.
-    json_path : path, optional
-        Write the table there too.
+    options : ClickOptions, optional
+        What to run.
     echo : callable
         Receives each line as it is ready.
+
+    Returns
+    -------
+    dict
+        ``rows`` per data set, class and number of supports; ``macro`` per number of
+        supports; ``environment``.
 
     Raises
     ------
     DataError
-        If the folder holds no data set.
+        If the folder holds no data set, nothing can be scored, or an option has no
+        meaning.
     """
+    options = options or ClickOptions()
+    options.check()
+    make_engine = _engines(options)
     rows: list[dict[str, Any]] = []
-    options: dict[str, Any] = {"method": method, "model": model}
-    for folder, facts in open_datasets(Path(root), datasets):
-        for value, name in facts["classes"].items():
-            pairs, instances = _pairs(folder, facts, int(value))
-            for count in supports:
-                everything = whole or count > 0
-                row = _row(
-                    pairs, instances, count, seeds, options, jitter, clicks, everything
+    every: list[Scored] = []
+    targets = Targets(tuple(options.iou), tuple(options.dice))
+    for folder, facts in open_datasets(Path(root), options.datasets):
+        shares = split_limit(options.limit, len(facts["classes"]))
+        for (value, name), most in zip(facts["classes"].items(), shares, strict=True):
+            items = read_items(folder, facts, int(value), original=options.original)
+            for count in options.supports:
+                scored = _score(
+                    items, (folder.name, name), count, most, options, make_engine
                 )
-                if row is not None:
+                if scored:
+                    row = summarise(scored, options.scale, targets)
                     rows.append({"dataset": folder.name, "class": name, **row})
-                    echo(_line(rows[-1]))
-    table: dict[str, Any] = {"rows": rows, "macro": _macro(rows, clicks)}
-    for count, found in table["macro"].items():
-        echo(f"macro supports={count} " + _words(found))
-    table["environment"] = {**environment(), "seeds": seeds, **options}
-    if json_path is not None:
-        write_text(json_path, json.dumps(table, indent=1))
+                    every += scored
+                    echo(row_line(rows[-1]))
+    if not rows:
+        raise DataError(
+            "No object could be scored: the images are too few for so many supports, "
+            "or their classes are empty."
+        )
+    table: dict[str, Any] = {"rows": rows, "macro": macro(rows, every, options.scale)}
+    for support_count, found in table["macro"].items():
+        echo(f"macro supports={support_count} " + row_words(found))
+    table["environment"] = {**environment(), **_described(options)}
+    _write(table, every, options)
     return table
 
 
-def _pairs(
-    folder: Path, facts: dict[str, Any], value: int
-) -> tuple[list[Pair], list[AnyArray | None]]:
-    """Return images with masks, and their single objects where they are known."""
-    pairs, instances = [], []
-    for item in facts["items"]:
-        image, labels, group = read_item(folder, item)
-        pair = make_pair(image, labels, value, group)
-        if pair is None:
-            continue
-        single = None
-        path = folder / str(item.get("instances", ""))
-        if "instances" in item and path.is_file():
-            single = _fit(np.asarray(open_labels(path)), pair.mask.shape)
-        pairs.append(pair)
-        instances.append(single)
-    return pairs, instances
+def _described(options: ClickOptions) -> dict[str, Any]:
+    names = ("seeds", "method", "model", "protocol", "box", "jitter", "original")
+    found: dict[str, Any] = {n: getattr(options, n) for n in names}
+    if options.protocol == "F":
+        found["scribble"] = options.scribble
+    return found | {"max_clicks": options.turns, "limit": options.limit}
 
 
-def _fit(labels: AnyArray, shape: tuple[int, ...]) -> AnyArray:
-    rows, columns = (
-        np.minimum((np.arange(n) + 0.5) * m / n, m - 1).astype(int)
-        for n, m in zip(shape, labels.shape, strict=True)
-    )
-    fitted: AnyArray = labels[rows][:, columns]
-    return fitted
+def _write(
+    table: dict[str, Any], scored: Sequence[Scored], options: ClickOptions
+) -> None:
+    if options.json_path is not None:
+        write_text(options.json_path, json.dumps(table, indent=1))
+    if options.csv_path is not None:
+        write_text(options.csv_path, csv_text(scored, options.scale))
+    if options.plot_path is not None:
+        named = options.method if options.model == "auto" else options.model
+        title = f"Protocol {options.protocol}: {named}"
+        draw_plot(options.plot_path, scored, options.scale, title)
 
 
-def _row(
-    pairs: Sequence[Pair],
-    instances: Sequence[AnyArray | None],
+def _engines(options: ClickOptions) -> Callable[[SupportSet], Engine]:
+    """Return what makes an engine of accepted images."""
+    if options.method == REFERENCE:
+        return lambda support: WalkerEngine()
+    if options.model != "auto" or options.checkpoint is not None:
+        model = load_model(options.model, options.checkpoint, options.device)
+        if hasattr(model, "predict"):
+            return _prompted(model, options)
+    asked = {
+        "method": options.method,
+        "model": options.model,
+        "checkpoint": options.checkpoint,
+        "device": options.device,
+    }
+    return lambda support: MethodEngine(asked, support)
+
+
+def _prompted(model: Any, options: ClickOptions) -> Callable[[SupportSet], Engine]:
+    """Return what makes the engine of a promptable model: always the same one."""
+    if any(options.supports):
+        raise DataError(
+            f"{model.spec.name} knows prompts only; leave --supports at 0 or use a "
+            "method."
+        )
+    if getattr(model, "classes", 0):
+        raise DataError(
+            f"{model.spec.name} finds its classes without prompts, so there is nothing "
+            "to click for; use benchmark few-shot."
+        )
+    engine = PromptedEngine(model, candidates_first=options.protocol == "D")
+    return lambda support: engine
+
+
+def _score(
+    items: Sequence[Item],
+    names: tuple[str, str],
     count: int,
-    seeds: int,
-    options: dict[str, Any],
-    jitter: bool,
-    clicks: Sequence[int],
-    whole: bool,
-) -> dict[str, Any] | None:
-    """Score one class with one number of supports."""
-    most = max(*clicks, MAX_CLICKS) if whole else max(clicks)
-    dices, needed, starts, seconds = [], [], [], []
-    for seed in range(seeds):
-        order = np.random.default_rng(seed).permutation(len(pairs))
-        queries = [int(i) for i in order[:N_IMAGES]]
-        others = [int(i) for i in order[N_IMAGES:]]
-        groups = {pairs[i].group for i in queries}
-        chosen = [i for i in others if pairs[i].group not in groups][:count]
+    most: int | None,
+    options: ClickOptions,
+    make_engine: Callable[[SupportSet], Engine],
+) -> list[Scored]:
+    """Work on the objects of one class with one number of supports."""
+    scored = []
+    for seed in range(options.seeds):
+        order = np.random.default_rng(seed).permutation(len(items))
+        queries = [items[i] for i in order[:N_IMAGES]]
+        groups = {item.pair.group for item in queries}
+        others = [items[i] for i in order[N_IMAGES:]]
+        chosen = [o for o in others if o.pair.group not in groups][:count]
         if len(chosen) < count or not queries:
             continue
         support = SupportSet(
-            [plane_support(pairs[i].image, pairs[i].mask, str(i)) for i in chosen]
+            [plane_support(o.pair.image, o.pair.mask, o.name) for o in chosen]
         )
-        cache = FitCache()
-        for task in _tasks(pairs, instances, queries, whole=whole):
-            robot = _Robot(task.pair, support, options, cache)
-            start = robot.segment([]) if count else np.zeros_like(task.truth)
-            rng = np.random.default_rng([seed, task.number]) if jitter else None
-            curve = click_curve(task.truth, robot.segment, most, start, rng)
-            before = binary_dice(start, task.truth)
-            dices.append(curve.dices)
-            starts.append(before)
-            needed.append(clicks_needed(curve, before, TARGET_DICE))
-            seconds += robot.seconds[1:]
-    if not dices:
-        return None
-    mean = np.mean(dices, axis=0)
-    return {
-        "supports": count,
-        "start": float(np.mean(starts)),
-        "dice": {str(n): float(mean[n - 1]) for n in clicks if 0 < n <= len(mean)},
-        "clicks_to_0.8": float(np.mean(needed)),
-        "seconds_per_click": float(np.median(seconds)) if seconds else None,
-        "n_objects": len(dices),
-    }
+        engine = make_engine(support)
+        for task in choose_tasks(queries, most, whole=options.whole or count > 0):
+            open_object, embed_seconds = engine.open(task.item.pair.image)
+            rng = object_rng(
+                seed, f"{names[0]}/{task.item.name}", f"{names[1]} {task.number}"
+            )
+            curve = _curve(task.truth, open_object, options, rng, known=count > 0)
+            scored.append(
+                Scored(
+                    *names,
+                    task.item.name,
+                    task.number,
+                    count,
+                    seed,
+                    curve,
+                    embed_seconds,
+                )
+            )
+    return scored
 
 
-def _tasks(
-    pairs: Sequence[Pair],
-    instances: Sequence[AnyArray | None],
-    queries: Sequence[int],
+def _curve(
+    truth: BoolArray,
+    open_object: Callable[[], Segment],
+    options: ClickOptions,
+    rng: np.random.Generator,
     *,
-    whole: bool,
-) -> list[_Task]:
-    """Return what to click: single objects, or with supports the whole class."""
-    from skimage.measure import label
-
-    tasks = []
-    for i in queries:
-        if whole:
-            tasks.append(_Task(pairs[i], pairs[i].mask, i))
-            continue
-        objects = instances[i]
-        if objects is None:
-            # Without known objects, every connected part is one.
-            objects = label(pairs[i].mask, connectivity=2)
-        tasks += [
-            _Task(pairs[i], objects == value, i)
-            for value in spread_objects(objects, OBJECTS_PER_IMAGE)
-        ]
-    return tasks
+    known: bool,
+) -> Curve:
+    """Let the robot of the protocol work on one object."""
+    if options.protocol == "G":
+        return noisy_boxes(truth, open_object, NOISES, rng)
+    begin: list[Interaction] | None = [] if known else None
+    if options.box:
+        begin = [tight_box(truth)]
+    elif options.protocol == "D" and not known:
+        begin = [random_click(truth, rng)]
+    enough = None
+    if options.protocol == "A":
+        enough = functools.partial(_is_solved, options=options)
+    robot = _robot(options)
+    return simulate(truth, open_object(), robot, options.turns, rng, begin, enough)
 
 
-class _Robot:
-    """Segments one image from clicks, as a user's session would."""
-
-    def __init__(
-        self,
-        pair: Pair,
-        support: SupportSet,
-        options: dict[str, Any],
-        cache: FitCache,
-    ) -> None:
-        self._query = plane_query(pair.image)
-        self._support, self._options = support, options
-        self._cache = cache
-        self._pixels = pair.image
-        self.seconds: list[float] = []
-
-    def segment(self, clicks: Sequence[Click]) -> BoolArray:
-        """Return the mask for the clicks so far."""
-        start = time.perf_counter()
-        if self._options["method"] == REFERENCE:
-            found = _random_walker(self._pixels, clicks)
-        else:
-            found = self._run(clicks)
-        self.seconds.append(time.perf_counter() - start)
-        return found
-
-    def _run(self, clicks: Sequence[Click]) -> BoolArray:
-        prompts = {}
-        if clicks:
-            points = [c[:2] for c in clicks]
-            signs = [int(c[2]) for c in clicks]
-            prompts[1] = PromptSet(points=points, point_labels=signs)
-        results: list[PlaneResult] = []
-        request = SegmentRequest(
-            self._query,
-            self._support,
-            prompts=prompts,
-            keep_probabilities=False,
-            **self._options,
-        )
-        run(request, Hooks(), results.append, self._cache)
-        mask: BoolArray = results[0].labels == 1
-        return mask
+def _is_solved(step: Step, options: ClickOptions) -> bool:
+    """Whether every threshold is reached: protocol A stops there, as RITM does."""
+    iou, dice = max(options.iou, default=0), max(options.dice, default=0)
+    return bool(options.iou or options.dice) and step.iou >= iou and step.dice >= dice
 
 
-def _random_walker(image: AnyArray, clicks: Sequence[Click]) -> BoolArray:
-    """Grow the clicks by a random walker; the border is background (Grady 2006)."""
-    from skimage.segmentation import random_walker
-
-    seeds = np.zeros(image.shape[:2], np.int32)
-    seeds[[0, -1]] = 2
-    seeds[:, [0, -1]] = 2
-    for row, column, positive in clicks:
-        window = slice(max(row - 1, 0), row + 2), slice(max(column - 1, 0), column + 2)
-        seeds[window] = 1 if positive else 2
-    with warnings.catch_warnings():
-        # The solver's tolerance lets probabilities stick out of [0, 1] a little.
-        warnings.simplefilter("ignore", UserWarning)
-        found: AnyArray = random_walker(
-            image, seeds, beta=130, mode="cg_j", channel_axis=-1, tol=1e-3
-        )
-    grown: BoolArray = found == 1
-    return grown
-
-
-def _macro(
-    rows: Sequence[dict[str, Any]], clicks: Sequence[int]
-) -> dict[str, dict[str, Any]]:
-    """Mean over data sets of the mean over classes, per number of supports."""
-    found: dict[str, dict[str, Any]] = {}
-    for count in sorted({r["supports"] for r in rows}):
-        mine = [r for r in rows if r["supports"] == count]
-        names = sorted({r["dataset"] for r in mine})
-
-        def mean(pick: Callable[[dict[str, Any]], float], mine: Any = mine) -> float:
-            per = [
-                np.mean([pick(r) for r in mine if r["dataset"] == n])
-                for n in names  # noqa: B023
-            ]
-            return float(np.mean(per))
-
-        found[str(count)] = {
-            "start": mean(lambda r: r["start"]),
-            "dice": {
-                str(n): mean(lambda r, n=n: r["dice"][str(n)])  # type: ignore[misc]
-                for n in clicks
-                if n > 0
-            },
-            "clicks_to_0.8": mean(lambda r: r["clicks_to_0.8"]),
-            "datasets": len(names),
-        }
-    return found
-
-
-def _line(row: dict[str, Any]) -> str:
-    head = f"{row['dataset']:18s} {row['class']:22s} supports={row['supports']}"
-    seconds = row["seconds_per_click"]
-    return f"{head} {_words(row)}" + (f" {seconds:.2f} s/click" if seconds else "")
-
-
-def _words(row: dict[str, Any]) -> str:
-    dices = " ".join(f"{n}:{d:.3f}" for n, d in row["dice"].items())
-    return (
-        f"start {row['start']:.3f} dice {dices} "
-        f"clicks to 0.8: {row['clicks_to_0.8']:.2f}"
-    )
+def _robot(options: ClickOptions) -> Robot:
+    robots: dict[str, Robot] = {
+        "A": functools.partial(click_thickest_error, jitter=options.jitter),
+        "B": functools.partial(click_largest_error, jitter=options.jitter),
+        "D": click_pairs,
+        "F": functools.partial(draw_scribbles, first=options.scribble),
+    }
+    return robots[options.protocol]

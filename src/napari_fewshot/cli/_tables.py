@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from napari_fewshot.errors import ModelError
+from napari_fewshot.io import installed_model
 from napari_fewshot.methods import default_of, get_method, method_names
-from napari_fewshot.models import get_model_spec, load_model, model_specs
+from napari_fewshot.models import (
+    get_model_spec,
+    how_to_get,
+    installed_models,
+    model_specs,
+)
+
+if TYPE_CHECKING:
+    from napari_fewshot.models import ModelSpec
 
 
 def show_methods(details: bool) -> None:
@@ -34,39 +44,51 @@ def show_methods(details: bool) -> None:
         console.print(rows)
 
 
-def show_models() -> None:
-    """Print the models."""
-    table = Table("name", "what it is", "licence", "size", box=None, pad_edge=False)
-    table.add_column("weights")
+def show_models(only_installed: bool = False) -> None:
+    """Print the models.
+
+    Parameters
+    ----------
+    only_installed : bool
+        Leave out those whose weights are not here.
+    """
+    here = installed_models()
+    # One line each: cut at the edge of a terminal, whole in a pipe.
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    row = "{:30s} {:9s} {:>8s}  {:16s} {}"
+    print(row.format("name", "state", "size", "licence", "what it is")[:width])
     for spec in model_specs():
-        size = f"{spec.size_mb:g} MB" if spec.size_mb else "none"
-        weights = "your file (--checkpoint)" if spec.needs_download else "here"
-        table.add_row(spec.name, spec.summary, spec.licence, size, weights)
-    Console().print(table)
+        if only_installed and spec.name not in here:
+            continue
+        state = "installed" if spec.needs_download else "bundled"
+        print(
+            row.format(
+                spec.name,
+                state if spec.name in here else "-",
+                size_text(spec),
+                spec.licence.split(" (")[0],
+                spec.summary,
+            )[:width]
+        )
+
+
+def size_text(spec: ModelSpec) -> str:
+    """Return the size of a model's weights in words."""
+    if spec.size_mb:
+        return f"{spec.size_mb:g} MB"
+    return "unknown" if spec.needs_download else "none"
 
 
 def show_model(name: str) -> None:
-    """Print all facts about a model."""
+    """Print all facts about a model, and how to get it if it is not here."""
     spec = get_model_spec(name)
     for f in fields(spec):
         print(f"{f.name:15s} {getattr(spec, f.name)}")
-
-
-def verify_models() -> None:
-    """Load every model that is present and encode a small image with it.
-
-    Raises
-    ------
-    ModelError
-        If a model gives something that is not finite.
-    """
-    image = np.random.default_rng(0).random((64, 64, 3)).astype(np.float32)
-    for spec in model_specs():
-        if spec.needs_download:
-            continue
-        embedding = load_model(spec.name).encode(image)
-        if not np.isfinite(embedding.array).all():
-            raise ModelError(
-                f"The model {spec.name!r} gave values that are not finite."
-            )
-        print(f"{spec.name}: works, embedding {embedding.array.shape}")
+    record = installed_model(spec.name) if spec.needs_download else None
+    if record is not None:
+        print(f"{'installed':15s} {record.installed} ({record.source})")
+        print(f"{'agreed':15s} {record.agreed}")
+        for file, facts in record.files.items():
+            print(f"{'pinned':15s} {file} {facts.sha256}")
+    elif spec.needs_download:
+        print(f"\nNot installed. {how_to_get(spec)}")

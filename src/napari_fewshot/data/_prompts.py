@@ -34,6 +34,9 @@ class PromptSet:
         Int array of the query's shape: 1 positive, -1 negative, 0 none.
     mask : array, optional
         Bool array of the query's shape: a first guess.
+    candidate : int, optional
+        Which mask is meant where a prompt is ambiguous and the model offers several,
+        best first: 0 is the best. Default the best.
 
     Raises
     ------
@@ -46,6 +49,7 @@ class PromptSet:
     boxes: Any = None
     scribbles: Any = None
     mask: Any = None
+    candidate: int | None = None
 
     def __post_init__(self) -> None:
         """Turn everything into arrays of a known dtype and check it."""
@@ -66,6 +70,8 @@ class PromptSet:
             object.__setattr__(self, "scribbles", scribbles.astype(np.int8))
         if self.mask is not None:
             object.__setattr__(self, "mask", np.asarray(self.mask) != 0)
+        if self.candidate is not None and int(self.candidate) < 0:
+            raise PromptError("candidate counts the masks on offer from 0.")
 
     def _checked_point_labels(self, points: Any) -> Any:
         if points is None:
@@ -130,6 +136,7 @@ class PromptSet:
             scribbles,
             mask,
             tuple(signs.tolist()),
+            self.candidate,
         )
 
     def _points_on(self, plane: int, n_planes: int) -> tuple[Any, Any]:
@@ -167,6 +174,8 @@ class PlanePrompts:
         A first guess, bool.
     order : tuple of bool, optional
         The clicks in their order, True for positive ones; default positive ones first.
+    candidate : int, optional
+        As in `PromptSet`.
     """
 
     positive: FloatArray = field(default_factory=lambda: np.zeros((0, 2), np.float32))
@@ -175,6 +184,7 @@ class PlanePrompts:
     scribbles: Any = None
     mask: Any = None
     order: tuple[bool, ...] = ()
+    candidate: int | None = None
 
     @property
     def clicks(self) -> int:

@@ -2,6 +2,9 @@
 
 from napari_fewshot.inference._cache import FitCache
 from napari_fewshot.inference._checks import check_request
+from napari_fewshot.inference._embeddings import EmbeddingCache, get_cache
+from napari_fewshot.inference._prompted import PROMPTABLE
+from napari_fewshot.inference._propagation import PROPAGATION_MODES, plan
 from napari_fewshot.inference._request import (
     OnPlane,
     PlaneResult,
@@ -11,11 +14,16 @@ from napari_fewshot.inference._request import (
 from napari_fewshot.inference._run import run
 
 __all__ = [
+    "PROMPTABLE",
+    "PROPAGATION_MODES",
+    "EmbeddingCache",
     "FitCache",
     "OnPlane",
     "PlaneResult",
     "SegmentRequest",
     "Summary",
     "check_request",
+    "get_cache",
+    "plan",
     "run",
 ]

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from napari_fewshot._types import FloatArray
     from napari_fewshot.methods import (
         FittedMethod,
+        PromptableGuide,
         Prompter,
         Reliability,
         ReverseJudge,
@@ -30,14 +31,14 @@ class Learnt:
         Leave-one-out scores.
     judge : ReverseJudge, optional
         Judges masks on queries.
-    prompter : Prompter, optional
+    guide : Prompter or PromptableGuide, optional
         Follows prompts; made when the first ones come.
     """
 
     fitted: FittedMethod
     reliability: Reliability
     judge: ReverseJudge | None = None
-    prompter: Prompter | None = None
+    guide: Prompter | PromptableGuide | None = None
     _plane: str = ""
     _maps: dict[int, FloatArray] = field(default_factory=dict)
 

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 
 from napari_fewshot.errors import WeightsError
 from napari_fewshot.inference._cache import Learnt
-from napari_fewshot.inference._prompted import Prompting, prepare_prompting
+from napari_fewshot.inference._embeddings import KeepingEncoder
+from napari_fewshot.inference._prompted import (
+    Prompting,
+    is_promptable,
+    prepare_prompting,
+)
 from napari_fewshot.inference._samples import collect_samples
 from napari_fewshot.methods import (
     Reliability,
@@ -80,13 +85,9 @@ def learn(
     count = len(request.support)
     asked = {v: str(v) for v in request.prompts}
     if not count:
-        encoder = network_of(_encoder(request, method))
-        names = {v: dict(request.classes).get(v, n) for v, n in asked.items()}
-        nothing = Learnt(_Unfitted(), Reliability())
-        prompting = prepare_prompting(request, nothing, (), (), encoder)
+        fit = _unsupported(request, method, asked, cache)
         seconds["fit"] = time.perf_counter() - start
-        fillable = dict.fromkeys(names, True)
-        return Fit(nothing, names, encoder, [], fillable, prompting)
+        return fit
     stage = (
         "Learning from 1 support" if count == 1 else f"Learning from {count} supports"
     )
@@ -127,6 +128,32 @@ def learn(
     return Fit(learnt, used, encoder, digests, fillable, prompting)
 
 
+def _unsupported(
+    request: SegmentRequest,
+    method: Method,
+    asked: dict[int, str],
+    cache: FitCache | None,
+) -> Fit:
+    """Return what follows prompts where there are no supports."""
+    names = {v: dict(request.classes).get(v, n) for v, n in asked.items()}
+    if not is_promptable(request):
+        encoder = network_of(_encoder(request, method))
+        nothing = Learnt(_Unfitted(), Reliability())
+        prompting = prepare_prompting(request, nothing, (), (), encoder)
+        return Fit(nothing, names, encoder, [], dict.fromkeys(names, True), prompting)
+    model = load_model(request.model, request.checkpoint, request.device)
+    key = f"prompts {model.spec.name} {getattr(model, 'sha256', '')}"
+    learnt = cache.get(key) if cache is not None else None
+    if learnt is None:
+        choice = f"{model.spec.name}, prompts alone"
+        learnt = Learnt(_Unfitted(choice), Reliability(kind="predicted-iou"))
+        if cache is not None:
+            cache.put(key, learnt)
+    prompting = prepare_prompting(request, learnt, (), (), model)
+    # Its masks are shown as they are, with their holes.
+    return Fit(learnt, names, model, [], dict.fromkeys(names, False), prompting)
+
+
 def _judge(
     encoder: Encoder | None, samples: Sequence[Sample], classes: Sequence[int]
 ) -> ReverseJudge | None:
@@ -141,7 +168,8 @@ def _encoder(request: SegmentRequest, method: Method) -> Encoder | None:
     """Load the model of the request if the method uses one."""
     if not method.spec.uses_model:
         return None
-    return load_model(request.model, request.checkpoint, request.device)
+    model = load_model(request.model, request.checkpoint, request.device)
+    return KeepingEncoder(model) if is_promptable(request) else model
 
 
 def _has_holes(samples: Sequence[Sample], value: int) -> bool:

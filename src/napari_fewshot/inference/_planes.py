@@ -17,10 +17,10 @@ from napari_fewshot.ops import probabilities_to_labels, soft_dice, split_instanc
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from napari_fewshot._types import FloatArray
+    from napari_fewshot._types import FloatArray, LabelArray
     from napari_fewshot.inference._learn import Fit
     from napari_fewshot.inference._tally import Tally
-    from napari_fewshot.methods import CommonParams
+    from napari_fewshot.methods import Answer, CommonParams
 
 # Weight of what a mask teaches against the leave-one-out score of the supports.
 JUDGE_WEIGHT = 1.0
@@ -119,8 +119,10 @@ def finish_plane(
     query, learnt = request.query, fit.learnt
     number, seen, maps = looked.number, looked.seen, looked.maps
     tally.digest.update(looked.digest.encode())
+    answers: Mapping[int, Answer] = {}
     if seen is not None and fit.prompting is not None:
-        maps = fit.prompting.apply(number, seen, maps, hooks)
+        followed = fit.prompting.apply(number, seen, maps, hooks)
+        maps, answers = followed.maps, followed.answers
     labels = probabilities_to_labels(
         maps,
         threshold=params.threshold,
@@ -132,6 +134,8 @@ def finish_plane(
     scores = {}
     for value, probability in maps.items():
         score = _plane_score(value, probability, learnt.reliability)
+        if value in answers and answers[value].scores:
+            score = max(0.0, min(1.0, float(np.mean(answers[value].scores[:1]))))
         mask = labels == value
         if learnt.judge is not None and seen is not None and mask.any():
             # What the mask teaches about the supports says most about this plane.
@@ -142,9 +146,27 @@ def finish_plane(
     instances = None
     if params.instances != "none":
         instances = split_instances(labels, params.instances)
+    elif any(a.objects is not None for a in answers.values()):
+        instances = _objects(labels, answers)
     return PlaneResult(
-        number, labels, scores, instances, _kept(request, query.n_planes, maps)
+        number,
+        labels,
+        scores,
+        instances,
+        _kept(request, query.n_planes, maps),
+        {v: a.candidates for v, a in answers.items() if len(a.candidates)},
+        {v: a.scores for v, a in answers.items()},
     )
+
+
+def _objects(labels: LabelArray, answers: Mapping[int, Answer]) -> LabelArray:
+    """Number the objects of all classes that were asked for one by one."""
+    found = np.zeros(labels.shape, np.int32)
+    for value, answer in answers.items():
+        mine = labels == value
+        here = mine if answer.objects is None else answer.objects * mine
+        found = np.where(here > 0, here + found.max(initial=0), found)
+    return found.astype(np.int32)
 
 
 def _plane_score(

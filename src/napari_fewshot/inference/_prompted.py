@@ -2,21 +2,48 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fewshot.methods import Prompter, log_odds, network_of, sigmoid
+from napari_fewshot.inference._embeddings import get_cache
+from napari_fewshot.methods import (
+    PromptableGuide,
+    Prompter,
+    log_odds,
+    network_of,
+    sigmoid,
+)
+from napari_fewshot.models import get_model_spec, load_model, recognise
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from napari_fewshot._types import FloatArray
-    from napari_fewshot.data import Hooks, Plane, PromptSet, Sample
+    from napari_fewshot.data import Embedding, Hooks, Plane, PromptSet, Sample
     from napari_fewshot.inference._cache import Learnt
     from napari_fewshot.inference._request import SegmentRequest
+    from napari_fewshot.methods import Answer
     from napari_fewshot.models import Encoder
+
+PROMPTABLE = "prompted segmentation"
+
+
+@dataclass(frozen=True)
+class Followed:
+    """What became of the maps of a plane.
+
+    Attributes
+    ----------
+    maps : dict of int to array (H, W)
+        Probabilities per class.
+    answers : dict of int to Answer
+        What a promptable model said, per class.
+    """
+
+    maps: dict[int, FloatArray]
+    answers: dict[int, Answer] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -25,15 +52,15 @@ class Prompting:
 
     Attributes
     ----------
-    prompter : Prompter
-        Network and supports.
+    guide : Prompter or PromptableGuide
+        Who follows them.
     prompts : dict of int to PromptSet
         As the user gave them.
     n_planes : int
         Planes of the query.
     """
 
-    prompter: Prompter
+    guide: Prompter | PromptableGuide
     prompts: Mapping[int, PromptSet]
     n_planes: int
 
@@ -43,7 +70,7 @@ class Prompting:
         plane: Plane,
         maps: Mapping[int, FloatArray],
         hooks: Hooks,
-    ) -> dict[int, FloatArray]:
+    ) -> Followed:
         """Return probability maps in which the prompts of a plane are followed.
 
         Parameters
@@ -57,16 +84,20 @@ class Prompting:
         hooks : Hooks
             For cancelling.
         """
-        found = dict(maps)
+        found = Followed(dict(maps))
         shape = plane.image.shape[:2]
         for value, prompts in self.prompts.items():
             here = prompts.on_plane(index, self.n_planes)
             if here.is_empty:
-                found.setdefault(value, np.zeros(shape, np.float32))
+                found.maps.setdefault(value, np.zeros(shape, np.float32))
                 continue
             start = log_odds(maps[value]) if value in maps else None
-            odds = self.prompter.refine(plane.image, value, here, start, hooks)
-            found[value] = sigmoid(odds)
+            if isinstance(self.guide, PromptableGuide):
+                answer = self.guide.answer(plane.image, here, start, hooks)
+                found.answers[value], odds = answer, answer.odds
+            else:
+                odds = self.guide.refine(plane.image, value, here, start, hooks)
+            found.maps[value] = sigmoid(odds)
         return found
 
 
@@ -84,13 +115,43 @@ def prepare_prompting(
     Raises
     ------
     WeightsError
-        If the bundled network cannot be loaded.
+        If the bundled network or the model of the request cannot be loaded.
     """
     if not request.prompts:
         return None
-    if learnt.prompter is None:
-        learnt.prompter = Prompter.fit(network_of(encoder), samples, classes)
-    return Prompting(learnt.prompter, dict(request.prompts), request.query.n_planes)
+    if learnt.guide is None:
+        if is_promptable(request):
+            model = load_model(request.model, request.checkpoint, request.device)
+            learnt.guide = PromptableGuide(model, encoding(model))
+        else:
+            learnt.guide = Prompter.fit(network_of(encoder), samples, classes)
+    return Prompting(learnt.guide, dict(request.prompts), request.query.n_planes)
+
+
+def is_promptable(request: SegmentRequest) -> bool:
+    """Whether the model of a request answers to prompts by itself."""
+    name = request.model
+    if name == "auto" and request.checkpoint is not None:
+        name = recognise(request.checkpoint)
+    return get_model_spec(name).task == PROMPTABLE
+
+
+def encoding(model: Any) -> Callable[[FloatArray, Hooks], Embedding]:
+    """Return what makes the embedding of a plane, or finds it among those kept.
+
+    Parameters
+    ----------
+    model : SamModel or like it
+        Who encodes.
+    """
+
+    def encode(image: FloatArray, hooks: Hooks) -> Embedding:
+        def check(number: int, total: int) -> None:
+            hooks.report(f"Encoding with {model.spec.name}", number, total)
+
+        return get_cache().encode(model, image, check)
+
+    return encode
 
 
 def prompted_planes(prompts: Mapping[int, PromptSet], n_planes: int) -> tuple[int, ...]:

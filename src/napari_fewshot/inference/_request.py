@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_fewshot._types import FloatArray, LabelArray
+    from napari_fewshot._types import BoolArray, FloatArray, LabelArray
     from napari_fewshot.data import Image, PromptSet, SupportSet, TextPrompt
 
 
@@ -35,6 +35,11 @@ class SegmentRequest:
     classes : dict of int to str
         Names of the classes.
     checkpoint, device : str, optional
+    task : {"segment", "encode", "everything", "propagate"}
+        Besides segmenting: only make the embeddings of the planes, so that later
+        prompts need not wait; find all objects; or carry objects over the planes.
+    options : dict
+        Of the task; see `run_task`.
     """
 
     query: Image
@@ -49,6 +54,8 @@ class SegmentRequest:
     classes: Mapping[int, str] = field(default_factory=dict)
     checkpoint: str | None = None
     device: str = "auto"
+    task: str = "segment"
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +73,10 @@ class PlaneResult:
     instances : array (H, W), optional
     probabilities : dict of int to array (H, W), float16
         Empty unless they are kept.
+    candidates : dict of int to array (M, H, W) bool
+        Masks that the prompts of a class may mean, the best first.
+    candidate_scores : dict of int to tuple of float
+        Predicted intersection over union of each.
     """
 
     plane: int
@@ -73,6 +84,8 @@ class PlaneResult:
     scores: Mapping[int, float]
     instances: LabelArray | None = None
     probabilities: Mapping[int, FloatArray] = field(default_factory=dict)
+    candidates: Mapping[int, BoolArray] = field(default_factory=dict)
+    candidate_scores: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

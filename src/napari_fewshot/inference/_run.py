@@ -18,6 +18,7 @@ from napari_fewshot.inference._prompted import prompted_planes
 from napari_fewshot.inference._provenance import provenance_of
 from napari_fewshot.inference._request import SegmentRequest, Summary
 from napari_fewshot.inference._tally import Tally
+from napari_fewshot.inference._tasks import run_task
 from napari_fewshot.methods import get_method, make_params
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ def run(
     TypeError, ValueError
         For unknown parameters or values outside their limits.
     """
+    if request.task != "segment":
+        return run_task(request, hooks, on_plane)
     seconds: dict[str, float] = {}
     method = get_method(request.method)
     params = make_params(method.spec.params, request.params)

@@ -1,6 +1,8 @@
 """Files in, files out. Nothing here computes."""
 
 from napari_fewshot.io._atomic import atomic_write, write_text
+from napari_fewshot.io._bundle import bundle_models, import_bundle, is_bundle
+from napari_fewshot.io._download import download_model
 from napari_fewshot.io._images import (
     SUFFIXES,
     open_image,
@@ -10,23 +12,47 @@ from napari_fewshot.io._images import (
     suffix_of,
 )
 from napari_fewshot.io._labels import labels_suffix, save_labels, smallest_dtype
+from napari_fewshot.io._model_store import (
+    FileFacts,
+    InstalledModel,
+    downloaded_models,
+    installed_model,
+)
+from napari_fewshot.io._models import (
+    import_weights,
+    remove_model,
+    save_settings,
+    verify_model,
+)
 from napari_fewshot.io._places import cache_folder, data_folder, log_folder
 from napari_fewshot.io._prompts import open_prompts
 
 __all__ = [
     "SUFFIXES",
+    "FileFacts",
+    "InstalledModel",
     "atomic_write",
+    "bundle_models",
     "cache_folder",
     "data_folder",
+    "download_model",
+    "downloaded_models",
+    "import_bundle",
+    "import_weights",
+    "installed_model",
+    "is_bundle",
     "labels_suffix",
     "log_folder",
     "open_image",
     "open_labels",
     "open_prompts",
+    "remove_model",
     "resolve_support",
     "save_labels",
+    "save_settings",
     "smallest_dtype",
     "stem_of",
     "suffix_of",
+    "verify_model",
     "write_text",
 ]

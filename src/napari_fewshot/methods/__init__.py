@@ -18,16 +18,19 @@ from napari_fewshot.methods._params import (
 )
 from napari_fewshot.methods._registry import get_method, method_names
 from napari_fewshot.methods.neighbours import Neighbours, block_size
+from napari_fewshot.methods.promptable import Answer, PromptableGuide
 from napari_fewshot.methods.prompting import Prompter
 from napari_fewshot.methods.reverse import ReverseJudge
 
 __all__ = [
+    "Answer",
     "CommonParams",
     "FittedMethod",
     "Fused",
     "Method",
     "MethodSpec",
     "Neighbours",
+    "PromptableGuide",
     "Prompter",
     "Reliability",
     "ReverseJudge",

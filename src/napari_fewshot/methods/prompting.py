@@ -21,7 +21,7 @@ import numpy as np
 
 from napari_fewshot.data import PlanePrompts
 from napari_fewshot.methods._fusion import sigmoid
-from napari_fewshot.models.incontext import digest
+from napari_fewshot.models import digest
 from napari_fewshot.ops import (
     fit_factor,
     resize_image,

@@ -1,7 +1,30 @@
 """Models: pixels to embeddings. The only importer of third-party networks."""
 
 from napari_fewshot.models._protocols import Encoder
-from napari_fewshot.models._registry import get_model_spec, load_model, model_specs
+from napari_fewshot.models._recent import Recent, digest
+from napari_fewshot.models._registry import (
+    get_model_spec,
+    how_to_get,
+    installed_models,
+    load_model,
+    model_specs,
+    recognise,
+)
+from napari_fewshot.models._settings import Settings, read_settings, settings_file
 from napari_fewshot.models._spec import ModelSpec
 
-__all__ = ["Encoder", "ModelSpec", "get_model_spec", "load_model", "model_specs"]
+__all__ = [
+    "Encoder",
+    "ModelSpec",
+    "Recent",
+    "Settings",
+    "digest",
+    "get_model_spec",
+    "how_to_get",
+    "installed_models",
+    "load_model",
+    "model_specs",
+    "read_settings",
+    "recognise",
+    "settings_file",
+]

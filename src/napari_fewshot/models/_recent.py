@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import OrderedDict
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from napari_fewshot._types import AnyArray
 
 T = TypeVar("T")
 
@@ -56,3 +60,8 @@ def _size(item: Any) -> int:
     if hasattr(item, "nbytes"):
         return int(item.nbytes)
     return sum(map(_size, item))
+
+
+def digest(array: AnyArray) -> str:
+    """Tell arrays apart by their bytes and shape."""
+    return f"{hashlib.blake2b(array.data, digest_size=16).hexdigest()} {array.shape}"

@@ -4,67 +4,27 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_fewshot.errors import ModelError, WeightsError
-from napari_fewshot.models._spec import ModelSpec
+from napari_fewshot.models._catalogue import FILTERS as FILTERS
+from napari_fewshot.models._catalogue import HUGGING, SAM_FAMILY
+from napari_fewshot.models._catalogue import INCONTEXT as INCONTEXT
+from napari_fewshot.models._places import weights_of
+from napari_fewshot.models._settings import preferred
 
 if TYPE_CHECKING:
     from napari_fewshot.models._protocols import Encoder
-
-FILTERS = ModelSpec(
-    name="filters",
-    task="embedding",
-    summary="Fixed multi-scale filters (brightness, edges, ridges, texture).",
-    licence="BSD-3-Clause",
-    citation="Gaussian derivative filter bank; Koenderink & van Doorn 1987",
-)
-
-INCONTEXT = ModelSpec(
-    name="incontext/small",
-    task="in-context segmentation",
-    summary="Small bundled network: copies what supports and clicks show.",
-    licence="BSD-3-Clause",
-    size_mb=4.1,
-    trained_on="synthetic tasks only (napari_fewshot.adapt.synthesis)",
-    sha256="5de60d8f2ac7a1b273a9edcab6e98314d5f960283a1fae40284798ad9e015b55",
-    citation="Own network; dense cross-attention after DCAMA (Shi et al. 2022), ridge "
-    "regression after Bertinetto et al. 2019",
-)
-
-META = "https://github.com/facebookresearch/segment-anything#model-checkpoints"
-_SAM = ModelSpec(
-    name="sam/vit_b",
-    task="prompted segmentation",
-    summary="Segment Anything, ViT-B: masks from points, boxes and masks.",
-    licence="Apache-2.0",
-    size_mb=375,
-    needs_download=True,
-    trained_on="SA-1B (11 million photographs)",
-    citation="Kirillov et al., Segment Anything, ICCV 2023",
-    url=META,
-)
-_MEDSAM = replace(
-    _SAM,
-    name="medsam/vit_b",
-    summary="MedSAM: one mask of a medical image from a box.",
-    trained_on="1.6 million medical image-mask pairs of public data sets",
-    citation="Ma et al., Segment anything in medical images, Nature Comms 2024",
-    url="https://github.com/bowang-lab/MedSAM#get-started",
-)
-SAMS = (
-    _SAM,
-    replace(_SAM, name="sam/vit_l", summary="As sam/vit_b, larger.", size_mb=1250),
-    replace(_SAM, name="sam/vit_h", summary="As sam/vit_b, largest.", size_mb=2560),
-    _MEDSAM,
-)
+    from napari_fewshot.models._spec import ModelSpec
 
 # spec -> module with `load(spec, checkpoint, device, precision) -> Encoder`.
+_SAM, _HF = "napari_fewshot.models.sam", "napari_fewshot.models.hf"
 _MODELS: dict[str, tuple[ModelSpec, str]] = {
-    "incontext/small": (INCONTEXT, "napari_fewshot.models.incontext"),
-    "filters": (FILTERS, "napari_fewshot.models.filters"),
-    **{spec.name: (spec, "napari_fewshot.models.sam") for spec in SAMS},
+    INCONTEXT.name: (INCONTEXT, "napari_fewshot.models.incontext"),
+    FILTERS.name: (FILTERS, "napari_fewshot.models.filters"),
+    **{spec.name: (spec, _SAM) for spec in SAM_FAMILY},
+    **{spec.name: (spec, _HF) for spec in HUGGING},
 }
 
 
@@ -92,6 +52,18 @@ def get_model_spec(name: str) -> ModelSpec:
     return _MODELS[name][0]
 
 
+def installed_models() -> tuple[str, ...]:
+    """Return the names of the models that can be used now.
+
+    Returns
+    -------
+    tuple of str
+        The bundled ones and those whose weights (and the weights that they build on)
+        are in the folder of models, in the order of `model_specs`.
+    """
+    return tuple(spec.name for spec in model_specs() if _is_ready(spec))
+
+
 def load_model(
     name: str = "auto",
     checkpoint: Any = None,
@@ -103,11 +75,14 @@ def load_model(
     Parameters
     ----------
     name : str
-        See `nf.list_models`; ``"auto"`` takes the best one present.
+        See `nf.list_models`; ``"auto"`` takes the best one present, or the one whose
+        weights ``checkpoint`` holds.
     checkpoint : path, optional
-        Weights file of your own for this architecture.
+        Weights file of your own for this architecture; default the installed ones.
+        Models that build on another take a pair (own file, file of the other).
     device : str
-        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``. ``"auto"`` is what
+        was chosen in the dock *Models*, or else the best one present.
     precision : str
         ``"auto"``, ``"fp32"``, ``"bf16"`` or ``"fp16"``.
 
@@ -123,13 +98,104 @@ def load_model(
     WeightsError
         If the weights are missing, damaged, or the model takes none.
     """
+    device, precision = preferred(device, precision)
+    if name == "auto" and checkpoint is not None:
+        return _load_unnamed(checkpoint, device, precision)
     spec = get_model_spec(name)
-    loader = importlib.import_module(_MODELS[spec.name][1]).load
+    weights = _weights(spec, checkpoint) if spec.needs_download else checkpoint
     try:
-        encoder: Encoder = loader(spec, checkpoint, device, precision)
+        return _load(spec, weights, device, precision)
     except WeightsError:
         # Damaged bundled weights must not stop methods that can do without them.
-        if name != "auto" or checkpoint is not None:
+        if name != "auto":
             raise
-        return load_model(FILTERS.name)
+        return _load(FILTERS, None, device, precision)
+
+
+def recognise(checkpoint: Any) -> str:
+    """Return the name of the model whose weights a file holds.
+
+    Parameters
+    ----------
+    checkpoint : path
+        Weights file.
+
+    Raises
+    ------
+    WeightsError
+        If it is of no known model or may be of several; the message lists them.
+    """
+    published = {spec.file: spec.name for spec in HUGGING if spec.file}
+    if Path(checkpoint).name in published:
+        return published[Path(checkpoint).name]
+    from napari_fewshot.models.sam import choose
+
+    return choose(checkpoint)
+
+
+def _load(spec: ModelSpec, weights: Any, device: str, precision: str) -> Encoder:
+    loader = importlib.import_module(_MODELS[spec.name][1]).load
+    encoder: Encoder = loader(spec, weights, device, precision)
     return encoder
+
+
+def _load_unnamed(checkpoint: Any, device: str, precision: str) -> Encoder:
+    """Load weights of whatever model they are of."""
+    try:
+        name = recognise(checkpoint)
+    except WeightsError as unknown:
+        try:
+            return _load(INCONTEXT, checkpoint, device, precision)
+        except WeightsError:
+            raise unknown from None
+    return load_model(name, checkpoint, device, precision)
+
+
+def _is_ready(spec: ModelSpec) -> bool:
+    names = [spec.name] if not spec.base else [spec.name, spec.base]
+    return not spec.needs_download or all(weights_of(n) is not None for n in names)
+
+
+def _weights(spec: ModelSpec, checkpoint: Any) -> Any:
+    """Return what to load: the given or installed file, with its base if it has one.
+
+    Raises
+    ------
+    WeightsError
+        If there are none; the message says how to get them.
+    """
+    found = weights_of(spec.name) if checkpoint is None else checkpoint
+    if found is None:
+        raise WeightsError(f"{spec.name} is not installed. {how_to_get(spec)}")
+    if not spec.base or isinstance(found, tuple | list):
+        return found
+    base = weights_of(spec.base)
+    if base is None:
+        raise WeightsError(
+            f"{spec.name} builds on {spec.base}, which is not installed. "
+            f"{how_to_get(get_model_spec(spec.base))}"
+        )
+    return found, base
+
+
+def how_to_get(spec: ModelSpec) -> str:
+    """Return a sentence that tells how to get the weights of a model.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        Of a model that needs a download.
+
+    Returns
+    -------
+    str
+        With the command, the licence and the size.
+    """
+    size = f"{spec.size_mb:g} MB, " if spec.size_mb else ""
+    facts = f"({size}licence: {spec.licence})"
+    if spec.download_url:
+        return f"Get it with: napari-fewshot models download {spec.name} {facts}."
+    return (
+        f"Get {spec.file or 'its weights'} {facts} from {spec.url}, then: "
+        f"napari-fewshot models import FILE --model {spec.name}."
+    )

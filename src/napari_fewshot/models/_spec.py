@@ -26,10 +26,22 @@ class ModelSpec:
     trained_on : str
         What the weights have seen.
     sha256 : str
-        Of the weights file; "" when there is none.
+        Of the weights file; "" when there is none or its publisher names none: then
+        the file is pinned when it is installed for the first time.
     citation : str
     url : str
         Page that offers the weights; "" when there is nothing to fetch.
+    file : str
+        Name under which the weights are published; "" when there is none.
+    download_url : str
+        Of the file itself; "" when the page must be visited (a form, a cloud folder).
+    benchmark_data : str
+        In words, whether ``trained_on`` includes public data on which models are
+        often compared, such as `napari_fewshot.evaluation` reads.
+    notes : str
+        What to know before use, e.g. limits that the licence sets.
+    base : str
+        Name of the model on whose weights these are built; "" when they are complete.
     """
 
     name: str
@@ -42,3 +54,8 @@ class ModelSpec:
     sha256: str = ""
     citation: str = ""
     url: str = ""
+    file: str = ""
+    download_url: str = ""
+    benchmark_data: str = "no"
+    notes: str = ""
+    base: str = ""

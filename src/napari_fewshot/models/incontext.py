@@ -34,7 +34,7 @@ from napari_fewshot.models._network import (
     InContextNetwork,
     standardise,
 )
-from napari_fewshot.models._recent import Recent
+from napari_fewshot.models._recent import Recent, digest
 from napari_fewshot.models._registry import INCONTEXT
 from napari_fewshot.models.contexts import join_contexts, read_tiles, tiles_each
 from napari_fewshot.models.prompt_image import prompt_image
@@ -308,8 +308,3 @@ def _load(
             f"numbers. {advice}"
         )
     return InContextModel(network, device, digest)
-
-
-def digest(array: np.ndarray) -> str:
-    """Tell arrays apart by their bytes and shape."""
-    return f"{hashlib.blake2b(array.data, digest_size=16).hexdigest()} {array.shape}"

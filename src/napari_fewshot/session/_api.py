@@ -11,7 +11,7 @@ from napari_fewshot.errors import FewShotError, PromptError
 from napari_fewshot.inference import SegmentRequest, Summary
 from napari_fewshot.io import open_image, resolve_support, save_labels, suffix_of
 from napari_fewshot.methods import get_method, make_params, method_names
-from napari_fewshot.models import model_specs
+from napari_fewshot.models import installed_models, model_specs
 from napari_fewshot.session._collect import Collector
 from napari_fewshot.session._jobs import get_executor
 
@@ -142,7 +142,7 @@ def list_models() -> pd.DataFrame:
     """Return all models as a table: name, task, licence, size, needs_download, ..."""
     import pandas as pd
 
-    specs = model_specs()
+    specs, here = model_specs(), installed_models()
     return pd.DataFrame(
         {
             "name": [s.name for s in specs],
@@ -150,6 +150,7 @@ def list_models() -> pd.DataFrame:
             "licence": [s.licence for s in specs],
             "size": [s.size_mb for s in specs],
             "needs_download": [s.needs_download for s in specs],
+            "installed": [s.name in here for s in specs],
             "trained_on": [s.trained_on for s in specs],
             "summary": [s.summary for s in specs],
         }

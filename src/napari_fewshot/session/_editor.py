@@ -10,16 +10,13 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from napari_fewshot.data import ClassTable, PromptSet, Support
+from napari_fewshot.data import ClassTable, Support
 from napari_fewshot.io import open_image, resolve_support
 from napari_fewshot.methods import get_method, make_params
 from napari_fewshot.models import get_model_spec
 from napari_fewshot.session._api import normalise_prompts, normalise_text
 from napari_fewshot.session._edits import change_row, find_row
 from napari_fewshot.session._history import History
-from napari_fewshot.session._objects import commit_object, remove_object
 from napari_fewshot.session._sparse import SparsePlanes
 from napari_fewshot.session._state import Document, SupportRow
 
@@ -167,56 +164,6 @@ class Editor:
         """Set points, boxes, scribbles or masks per class (None clears them)."""
         self._push(replace(self._history.current, prompts=normalise_prompts(prompts)))
 
-    def commit(
-        self,
-        mask: Any,
-        value: int = 1,
-        plane: int = 0,
-        prompts: PromptSet | None = None,
-        *,
-        overwrite: bool = False,
-        key: int | None = None,
-    ) -> int:
-        """Make an object part of the result.
-
-        Parameters
-        ----------
-        mask : array (H, W) bool
-            Its pixels.
-        value, plane : int
-            Its class, and the plane it is on.
-        prompts : PromptSet, optional
-            What it was made with, in pixels of the plane; kept to edit it again.
-        overwrite : bool
-            Take pixels that other classes have; otherwise they stay theirs.
-        key : int, optional
-            Of the object it takes the place of.
-
-        Returns
-        -------
-        int
-            Key of the object.
-
-        Raises
-        ------
-        PromptError
-            If nothing is left of it.
-        """
-        number = next(self._keys) if key is None else key
-        chosen = np.asarray(mask) != 0
-        given = PromptSet(mask=chosen) if prompts is None else prompts
-        document = self._history.current
-        self._push(
-            commit_object(
-                document, number, chosen, value, plane, given, overwrite=overwrite
-            )
-        )
-        return number
-
-    def remove_object(self, key: int) -> None:
-        """Take an object out of the result; what it covered is there again."""
-        self._push(remove_object(self._history.current, key))
-
     def set_text(self, text: Any) -> None:
         """Set phrases per class (None clears them)."""
         self._push(replace(self._history.current, text=normalise_text(text)))
@@ -227,8 +174,21 @@ class Editor:
         model: str | None = None,
         device: str | None = None,
         params: Mapping[str, Any] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
-        """Choose how: method, model, device and parameters; None keeps what is set."""
+        """Choose how; None keeps what is set.
+
+        Parameters
+        ----------
+        method, model : str, optional
+            See `nf.list_methods` and `nf.list_models`.
+        device : str, optional
+            See `nf.load_model`.
+        params : dict, optional
+            Parameters of the method.
+        checkpoint : path, optional
+            Weights file of your own for the model; another model forgets it.
+        """
         document = self._history.current
         name = document.method if method is None else method
         values = document.params if params is None else params
@@ -236,12 +196,14 @@ class Editor:
             values = {}
         make_params(get_method(name).spec.params, values)
         get_model_spec(model or document.model)
+        file = document.checkpoint if model in (None, document.model) else None
         self._push(
             replace(
                 document,
                 method=name,
                 model=model or document.model,
                 device=device or document.device,
+                checkpoint=file if checkpoint is None else os.fspath(checkpoint),
                 params=dict(values),
             )
         )

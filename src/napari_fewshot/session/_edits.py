@@ -102,6 +102,7 @@ def make_request(document: Document, planes: Sequence[int] | None) -> SegmentReq
         planes=left if (document.accepted or wanted is not None) else None,
         classes=document.classes.names,
         device=document.device,
+        checkpoint=document.checkpoint,
     )
 
 

@@ -32,12 +32,15 @@ class Job:
     ----------
     outcome : Summary or error, optional
         What came out; None while it runs.
+    is_urgent : bool
+        Whether a cancel may stop the process that computes.
     """
 
     def __init__(self, on_done: OnDone) -> None:
         self.outcome: Outcome | None = None
         self._on_done = on_done
         self._cancelled = threading.Event()
+        self.is_urgent = False
         self._finished = threading.Event()
 
     @property
@@ -50,8 +53,16 @@ class Job:
         """Whether the user asked to stop."""
         return self._cancelled.is_set()
 
-    def cancel(self) -> None:
-        """Ask to stop; may be called at any time, from any thread."""
+    def cancel(self, *, urgent: bool = True) -> None:
+        """Ask to stop; may be called at any time, from any thread.
+
+        Parameters
+        ----------
+        urgent : bool
+            A worker that does not answer soon is stopped; otherwise it is let reach
+            the end of its step, so that what it has loaded is kept.
+        """
+        self.is_urgent = self.is_urgent or urgent
         self._cancelled.set()
 
     def wait(self, timeout: float | None = None) -> bool:

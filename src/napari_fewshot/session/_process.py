@@ -193,6 +193,7 @@ class ProcessExecutor:
             if not worker.poll(POLL_SECONDS):
                 if (
                     asked_to_stop is not None
+                    and task.job.is_urgent
                     and time.monotonic() - asked_to_stop > PATIENCE_SECONDS
                 ):
                     worker.kill()
@@ -273,7 +274,7 @@ def _readable_head(task: _Task) -> RequestHead:
 def _request_head(task: _Task) -> RequestHead:
     request = task.request
     # The checks of supports need no pixels: make them before the worker is troubled.
-    if len(request.support) or not request.prompts:
+    if len(request.support) or not (request.prompts or request.task != "segment"):
         request.support.check()
     supports = tuple(
         SupportHead(
@@ -298,6 +299,8 @@ def _request_head(task: _Task) -> RequestHead:
             "classes": dict(request.classes),
             "checkpoint": request.checkpoint,
             "device": request.device,
+            "task": request.task,
+            "options": dict(request.options),
         },
         outbox=block.name,
         outbox_bytes=room,

@@ -17,18 +17,22 @@ import os
 import uuid
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fewshot.data import ClassTable, Image, PromptSet, Support
+from napari_fewshot.data import ClassTable, Image, Support
 from napari_fewshot.errors import DataError, FewShotError, StorageError
 from napari_fewshot.io import atomic_write, data_folder, open_image, write_text
-from napari_fewshot.session._edits import expect_query
-from napari_fewshot.session._objects import ObjectRow, commit_object
+from napari_fewshot.session._project_objects import (
+    object_entry,
+    pending_entry,
+    read_objects,
+    read_pending,
+)
 from napari_fewshot.session._sparse import SparsePlanes
 from napari_fewshot.session._state import Document, SupportRow
 
@@ -39,7 +43,6 @@ VERSION = 1
 SUFFIX = ".fewshot-project"
 # Queries up to this size are kept whole; larger ones by path or fingerprint only.
 MAX_QUERY_BYTES = 256 * 1024**2
-PROMPT_PARTS = ("points", "point_labels", "boxes", "scribbles", "mask")
 # Content names of arrays that were hashed before.
 _DIGESTS: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
@@ -112,13 +115,15 @@ def write_project(
         "method": document.method,
         "model": document.model,
         "device": document.device,
+        "checkpoint": document.checkpoint,
         "params": {
             k: {str(c): x for c, x in v.items()} if isinstance(v, Mapping) else v
             for k, v in document.params.items()
         },
         "accepted": {str(p): writer.array(a) for p, a in document.accepted.items()},
         "rejected": sorted(document.rejected),
-        "objects": [writer.object(row) for row in document.objects],
+        "objects": [object_entry(row, writer.array) for row in document.objects],
+        "pending": pending_entry(document.pending, writer.array),
         "drafts": {name: writer.array(a) for name, a in drafts.items()},
     }
     write_text(folder / "project.json", json.dumps(content, indent=1))
@@ -157,6 +162,7 @@ def read_project(folder: Path) -> tuple[Document, dict[str, LabelArray]]:
             method=content["method"],
             model=content["model"],
             device=content["device"],
+            checkpoint=content.get("checkpoint"),
             params={
                 k: {int(c): x for c, x in v.items()} if isinstance(v, dict) else v
                 for k, v in content["params"].items()
@@ -167,7 +173,10 @@ def read_project(folder: Path) -> tuple[Document, dict[str, LabelArray]]:
             rejected=frozenset(content["rejected"]),
         )
         if query is not None:
-            document = _with_objects(document, content.get("objects", []), arrays)
+            entries = content.get("objects", [])
+            document = read_objects(document, entries, lambda n: _load(arrays, n))
+        pending = read_pending(content.get("pending"), lambda n: _load(arrays, n))
+        document = replace(document, pending=pending)
         drafts = {n: _load(arrays, name) for n, name in content["drafts"].items()}
     except FewShotError:
         raise
@@ -190,8 +199,8 @@ def find_recoverable() -> list[ProjectInfo]:
         owner = content.get("open")
         if owner is None or (owner != os.getpid() and _is_running(owner)):
             continue
-        work = content["supports"] or content.get("objects")
-        if owner == os.getpid() or not work:
+        work = [content.get(part) for part in ("supports", "objects", "pending")]
+        if owner == os.getpid() or not any(work):
             continue
         query = (content.get("query") or {}).get("name", "")
         found.append(
@@ -243,22 +252,6 @@ class _Writer:
             "image": _describe(support.source),
             "images": {str(p): n for p, n in known["images"].items()},
             "labels": {str(p): n for p, n in known["labels"].items()},
-        }
-
-    def object(self, row: ObjectRow) -> dict[str, Any]:
-        given = {
-            name: self.array(value)
-            for name in PROMPT_PARTS
-            if (value := getattr(row.prompts, name)) is not None
-        }
-        return {
-            "key": row.key,
-            "value": row.value,
-            "plane": row.plane,
-            "corner": row.corner,
-            "mask": self.array(row.mask),
-            "before": self.array(row.before),
-            "prompts": given,
         }
 
     def query(self, document: Document) -> dict[str, Any] | None:
@@ -322,29 +315,6 @@ def _read_row(entry: dict[str, Any], arrays: Path) -> SupportRow:
     )
     support.__dict__["source"] = source
     return SupportRow(entry["key"], support, entry["muted"], entry["accepted_plane"])
-
-
-def _with_objects(
-    document: Document, entries: Sequence[dict[str, Any]], arrays: Path
-) -> Document:
-    """Bring committed objects back, and with them their part of the result."""
-    query = expect_query(document)
-    for entry in entries:
-        prompts = {n: _load(arrays, name) for n, name in entry["prompts"].items()}
-        mask = np.zeros(query.plane_shape, bool)
-        part = _load(arrays, entry["mask"])
-        top, left = entry["corner"]
-        mask[top : top + part.shape[0], left : left + part.shape[1]] = part
-        document = commit_object(
-            document,
-            entry["key"],
-            mask,
-            entry["value"],
-            entry["plane"],
-            PromptSet(**prompts),
-            overwrite=True,
-        )
-    return document
 
 
 def _read_query(

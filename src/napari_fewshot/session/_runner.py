@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from napari_fewshot.inference import PlaneResult, SegmentRequest
     from napari_fewshot.session._collect import Collector
     from napari_fewshot.session._jobs import Executor, Job
+    from napari_fewshot.session._searching import Gathered
 
 
 class Runner:
@@ -38,7 +39,7 @@ class Runner:
         *,
         on_progress: Callable[[Progress], None],
         on_plane: Callable[[PlaneResult], None],
-        on_outcome: Callable[[Any, Collector], None],
+        on_outcome: Callable[[Any, Any], None],
         on_start: Callable[[], None],
     ) -> None:
         self.dispatch = dispatch
@@ -49,7 +50,7 @@ class Runner:
         self._on_outcome = on_outcome
         self._on_start = on_start
         self._generation = 0
-        self._collector: Collector | None = None
+        self._collector: Collector | Gathered | None = None
         self._job: Job | None = None
 
     @property
@@ -62,7 +63,7 @@ class Runner:
         """Labels of the current run, as far as they are known; None without a run."""
         return None if self._collector is None else self._collector.labels
 
-    def start(self, request: SegmentRequest, collector: Collector) -> Job:
+    def start(self, request: SegmentRequest, collector: Collector | Gathered) -> Job:
         """Start a run; a run that is on is cancelled and its results are dropped."""
         if self._job is not None:
             self._job.cancel()

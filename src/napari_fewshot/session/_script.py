@@ -55,6 +55,8 @@ def write_script(kind: str, document: Document, project: Path) -> str:
         words.append(document.query_source)
     words += ["--project", str(project), "--method", document.method]
     words += ["--model", document.model]
+    if document.checkpoint is not None:
+        words += ["--checkpoint", document.checkpoint]
     for name, value in document.params.items():
         words += ["--param", f"{name}={value}"]
     return shlex.join([*words, "--out", "results"]) + "\n"

@@ -7,11 +7,11 @@ and no napari here: views listen to the signals and call the verbs.
 from __future__ import annotations
 
 import atexit
+import os
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from psygnal import Signal
 
 from napari_fewshot.data import (
@@ -40,27 +40,28 @@ from napari_fewshot.session._project import (
     read_project,
     write_project,
 )
-from napari_fewshot.session._results import Results
 from napari_fewshot.session._runner import Runner
 from napari_fewshot.session._script import write_script
+from napari_fewshot.session._searching import Gathered, Tasks
 from napari_fewshot.session._state import Document, SessionState
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Sequence
 
-    from napari_fewshot._types import LabelArray
+    from napari_fewshot.inference import SegmentRequest
 
 BUSY = "A segmentation is already running. Cancel it first, or wait until it is done."
 
 
-class Session(Results):
+class Session(Tasks):
     """Supports, a query, a method and what came out, with undo and autosave.
 
     Parameters
     ----------
     model, method, device : str
         Defaults of the runs.
+    checkpoint : path, optional
+        Weights file of your own for the model.
     executor : str or Executor
         ``"inline"`` or ``"process"``.
     autosave : bool
@@ -80,6 +81,7 @@ class Session(Results):
     plane_finished = Signal(PlaneResult)
     predicted = Signal(Prediction)
     previewed = Signal(Preview)
+    preview_progressed = Signal(Progress)
     failed = Signal(Exception)
 
     def __init__(
@@ -91,13 +93,17 @@ class Session(Results):
         *,
         autosave: bool = True,
         project: str | os.PathLike[str] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
         dispatch: Callable[[Callable[[], None]], None] | None = None,
         wait_for: Callable[[Job], None] | None = None,
     ) -> None:
         get_method(method)
         get_model_spec(model)
         self._executor = get_executor(executor)
-        super().__init__(Document(model=model, method=method, device=device))
+        weights = None if checkpoint is None else os.fspath(checkpoint)
+        super().__init__(
+            Document(model=model, method=method, device=device, checkpoint=weights)
+        )
         self._wait_for = wait_for or (lambda job: (job.wait(), None)[1])
         dispatch = dispatch or (lambda call: call())
         self._runner = Runner(
@@ -113,8 +119,8 @@ class Session(Results):
             dispatch,
             on_preview=self.previewed.emit,
             on_error=self.failed.emit,
+            on_progress=self.preview_progressed.emit,
         )
-        self._drafts: dict[str, LabelArray] = {}
         self._unsaved = False
         self._is_closed = False
         folder = Path(project) if project is not None else None
@@ -229,11 +235,41 @@ class Session(Results):
             document = document.with_rows(())
         self._previewer.ask(document, plane, value, prompts)
 
+    def warm(self, plane: int = 0) -> None:
+        """Let the model read a plane before the first prompt, if that takes long.
+
+        Parameters
+        ----------
+        plane : int
+            Plane of the query.
+
+        Raises
+        ------
+        DataError
+            If there is nothing to segment.
+        """
+        self._previewer.warm(self._history.current, plane)
+
     def forget_preview(self) -> None:
         """Drop previews that are on their way."""
         self._previewer.forget()
 
-    def _on_outcome(self, outcome: Any, collector: Collector) -> None:
+    def _run_task(
+        self, request: SegmentRequest, gathered: Gathered, *, wait: bool
+    ) -> None:
+        if self.is_running:
+            raise FewShotError(BUSY)
+        job = self._runner.start(request, gathered)
+        if wait:
+            if not job.done:
+                self._wait_for(job)
+            self._runner.deliver(job)
+            expect_summary(job.outcome)
+
+    def _on_outcome(self, outcome: Any, collector: Collector | Gathered) -> None:
+        if isinstance(collector, Gathered):
+            self._on_task_done(outcome, collector)
+            return
         if isinstance(outcome, Summary):
             found = collector.prediction(outcome, self._executor.name)
             document = with_result(self._history.current, found)
@@ -244,17 +280,18 @@ class Session(Results):
         if not isinstance(outcome, Cancelled):
             self.failed.emit(outcome)
 
+    def _on_task_done(self, outcome: Any, gathered: Gathered) -> None:
+        """Take over what a task found; what was done before a stop is kept."""
+        try:
+            summary = outcome if isinstance(outcome, Summary) else None
+            gathered.finish(gathered.results, summary)
+        except FewShotError as error:
+            outcome = error
+        self._announce()
+        if not isinstance(outcome, (Summary, Cancelled)):
+            self.failed.emit(outcome)
+
     # -- history and files -----------------------------------------------------------
-
-    def remember_draft(self, name: str, labels: Any) -> None:
-        """Keep painting that is not accepted yet, in case of a crash."""
-        self._drafts[name] = np.asarray(labels).astype(np.int32)
-        self._autosave()
-
-    @property
-    def drafts(self) -> dict[str, LabelArray]:
-        """Painting that was remembered, by layer name."""
-        return dict(self._drafts)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write a project folder and use it from now on.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         Support,
         TextPrompt,
     )
-    from napari_fewshot.session._objects import ObjectRow
+    from napari_fewshot.session._object_rows import ObjectRow, Pending
 
 # A support whose leave-one-out Dice is below this disagrees with the others.
 DISAGREES_BELOW = 0.5
@@ -85,6 +85,7 @@ class Document:
     method: str = "auto"
     model: str = "auto"
     device: str = "auto"
+    checkpoint: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     accepted: Mapping[int, LabelArray] = field(default_factory=dict)
     rejected: frozenset[int] = frozenset()
@@ -92,6 +93,9 @@ class Document:
     text: Mapping[int, TextPrompt] = field(default_factory=dict)
     result: Prediction | None = None
     objects: tuple[ObjectRow, ...] = ()
+    pending: Pending | None = None
+    # Of every object that was carried over the planes: its annotated planes then.
+    spread: Mapping[int, Mapping[int, str]] = field(default_factory=dict)
 
     def support_set(self) -> SupportSet:
         """Return the supports that are not muted."""

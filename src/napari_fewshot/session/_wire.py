@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from napari_fewshot._types import AnyArray
     from napari_fewshot.inference import PlaneResult
 
-PROTOCOL = 1
+# Most masks that a model offers for one prompt.
+CANDIDATES = 4
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ class PlaneHead:
     labels: ArrayHead
     instances: ArrayHead | None = None
     probabilities: Mapping[int, ArrayHead] = field(default_factory=dict)
+    candidates: Mapping[int, ArrayHead] = field(default_factory=dict)
+    candidate_scores: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
 
 
 class Block:
@@ -139,8 +142,11 @@ def get_array(buffer: Any, head: ArrayHead) -> AnyArray:
 
 
 def result_bytes(plane_shape: tuple[int, int], n_classes: int) -> int:
-    """Return the room that one plane's result needs: labels, instances, maps."""
-    return int(np.prod(plane_shape)) * (4 + 4 + 2 * n_classes) + 64
+    """Return the room that one plane's result needs.
+
+    Labels and instances; per class a map and the masks on offer.
+    """
+    return int(np.prod(plane_shape)) * (4 + 4 + (2 + CANDIDATES) * n_classes) + 64
 
 
 def put_result(buffer: Any, result: PlaneResult) -> PlaneHead:
@@ -155,7 +161,19 @@ def put_result(buffer: Any, result: PlaneResult) -> PlaneHead:
     for value, probability in result.probabilities.items():
         maps[value] = put_array(buffer, offset, probability)
         offset += maps[value].nbytes
-    return PlaneHead(result.plane, dict(result.scores), labels, instances, maps)
+    offered = {}
+    for value, masks in result.candidates.items():
+        offered[value] = put_array(buffer, offset, masks[:CANDIDATES])
+        offset += offered[value].nbytes
+    return PlaneHead(
+        result.plane,
+        dict(result.scores),
+        labels,
+        instances,
+        maps,
+        offered,
+        dict(result.candidate_scores),
+    )
 
 
 def get_result(buffer: Any, head: PlaneHead) -> PlaneResult:
@@ -168,4 +186,6 @@ def get_result(buffer: Any, head: PlaneHead) -> PlaneResult:
         head.scores,
         None if head.instances is None else get_array(buffer, head.instances),
         {v: get_array(buffer, h) for v, h in head.probabilities.items()},
+        {v: get_array(buffer, h) for v, h in head.candidates.items()},
+        dict(head.candidate_scores),
     )

@@ -7,21 +7,34 @@ and by symbol.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from napari_fewshot.data import PromptSet
+from napari_fewshot.viewer._drawing import (
+    BOX,
+    NEGATIVE,
+    POSITIVE,
+    Drawn,
+    Outline,
+    fill,
+    outlines_of,
+    rectangle,
+)
 from napari_fewshot.viewer._layers import KEY, colormap, placement
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from napari.components import ViewerModel
 
     from napari_fewshot._types import BoolArray
     from napari_fewshot.data import Image
 
-POSITIVE, NEGATIVE = "positive", "negative"
 # Blue and orange stay apart for every kind of colour vision.
 COLOURS = {POSITIVE: "#2f7fe0", NEGATIVE: "#ee8800"}
 SYMBOLS = {POSITIVE: "cross", NEGATIVE: "hbar"}
@@ -30,6 +43,12 @@ NAMES = {
     "boxes": "prompts: boxes",
     "scribbles": "prompts: scribbles",
     "preview": "prompts: preview",
+}
+MODES = {
+    "points": "add",
+    "boxes": "add_rectangle",
+    "lasso": "add_polygon_lasso",
+    "scribbles": "paint",
 }
 MAX_HISTORY = 200
 # Share of the image's side that a point takes on screen.
@@ -57,8 +76,8 @@ class PromptLayers(QObject):  # type: ignore[misc]
         self._query: Any = None
         self._image: Image | None = None
         self._writing = False
-        self._past: list[PromptSet] = []
-        self._future: list[PromptSet] = []
+        self._past: list[Drawn] = []
+        self._future: list[Drawn] = []
 
     # -- layers ----------------------------------------------------------------------
 
@@ -80,7 +99,7 @@ class PromptLayers(QObject):  # type: ignore[misc]
         if self._query is not query or self._image is None:
             self.remove()
             self._query, self._image = query, image
-            self._past, self._future = [PromptSet()], []
+            self._past, self._future = [Drawn()], []
         active = self.viewer.layers.selection.active
         for kind in ("preview", "scribbles", "boxes", "points"):
             if self.layer(kind) is None:
@@ -112,6 +131,8 @@ class PromptLayers(QObject):  # type: ignore[misc]
                 face_color="transparent",
                 edge_color=COLOURS[POSITIVE],
                 edge_width=max(1.0, max(image.plane_shape) / 250),
+                features={"sign": np.array([], dtype=object)},
+                feature_defaults={"sign": self.sign},
                 **options,
             )
             layer.events.data.connect(self._on_edit)
@@ -143,49 +164,76 @@ class PromptLayers(QObject):  # type: ignore[misc]
         self._query = self._image = None
 
     def choose_tool(self, kind: str) -> None:
-        """Take a tool in hand: ``"points"``, ``"boxes"`` or ``"scribbles"``."""
-        layer = self.layer(kind)
+        """Take points, boxes, a lasso or scribbles in hand: a key of ``MODES``."""
+        layer = self.layer("boxes" if kind == "lasso" else kind)
         if layer is None:
             return
         self.viewer.layers.selection.active = layer
-        modes = {"points": "add", "boxes": "add_rectangle", "scribbles": "paint"}
-        layer.mode = modes[kind]
+        layer.mode = MODES[kind]
         self.set_sign(self.sign)
 
     def set_sign(self, sign: str) -> None:
         """Make the next points and strokes positive or negative."""
         self.sign = sign
         points, scribbles = self.layer("points"), self.layer("scribbles")
+        shapes = self.layer("boxes")
+        if shapes is not None:
+            shapes.selected_data = set()
+            shapes.current_edge_color = COLOURS[sign]
+            shapes.feature_defaults = {"sign": sign}
         if points is not None:
-            self._writing = True
-            # What is selected keeps its colour: only the next point changes.
-            points.selected_data = set()
-            points.current_face_color = COLOURS[sign]
-            points.current_symbol = SYMBOLS[sign]
-            self._writing = False
+            with self._unheard():
+                # What is selected keeps its colour: only the next point changes.
+                points.selected_data = set()
+                points.current_face_color = COLOURS[sign]
+                points.current_symbol = SYMBOLS[sign]
         if scribbles is not None:
             scribbles.selected_label = 1 if sign == POSITIVE else 2
 
     # -- prompts ---------------------------------------------------------------------
 
     def read(self, plane: int) -> PromptSet:
-        """Return the prompts on a plane, in its own (row, column)."""
+        """Return the prompts on a plane, in its own (row, column).
+
+        A lasso is a first guess, a negative one a scribble all over its area.
+        """
         image = self._image
         if image is None:
             return PromptSet()
+        drawn = self._drawn(plane)
+        given, shape = drawn.prompts, image.plane_shape
+        off = fill(drawn.lassos, shape, NEGATIVE)
+        scribbles = given.scribbles
+        if off is not None:
+            scribbles = np.zeros(shape, np.int8) if scribbles is None else scribbles
+            scribbles = np.where(off & (scribbles == 0), -1, scribbles)
+        guess = fill(drawn.lassos, shape, POSITIVE)
+        return replace(given, scribbles=scribbles, mask=guess)
+
+    def _drawn(self, plane: int) -> Drawn:
+        """Return what is drawn on a plane."""
+        image = self._image
+        if image is None:
+            return Drawn()
         points, signs = self._points_on(plane)
         scribbles = None
-        drawn = self.layer("scribbles")
-        if drawn is not None:
-            part = np.asarray(drawn.data[image.label_key(plane)])
+        layer = self.layer("scribbles")
+        if layer is not None:
+            part = np.asarray(layer.data[image.label_key(plane)])
             if part.any():
                 scribbles = np.where(part == 1, 1, np.where(part == 2, -1, 0))
-        return PromptSet(
+        shapes = self.layer("boxes")
+        outlines = []
+        if shapes is not None:
+            outlines = outlines_of(shapes, lambda c: self._is_on(c, plane)[0])
+        boxes = [o.box for o in outlines if o.is_box]
+        prompts = PromptSet(
             points=points if len(points) else None,
             point_labels=signs if len(points) else None,
-            boxes=self._boxes_on(plane),
+            boxes=np.stack(boxes) if boxes else None,
             scribbles=scribbles,
         )
+        return Drawn(prompts, tuple(o for o in outlines if not o.is_box))
 
     def _points_on(self, plane: int) -> tuple[Any, Any]:
         layer, image = self.layer("points"), self._image
@@ -196,20 +244,6 @@ class PromptLayers(QObject):  # type: ignore[misc]
         signs = np.array([s != SYMBOLS[NEGATIVE] for s in symbols], int)
         return np.asarray(layer.data)[here][:, -2:], signs[here]
 
-    def _boxes_on(self, plane: int) -> Any:
-        layer = self.layer("boxes")
-        if layer is None or not len(layer.data):
-            return None
-        found = []
-        for corners in layer.data:
-            if self._is_on(np.asarray(corners), plane)[0]:
-                flat = np.asarray(corners)[:, -2:]
-                # A box drawn from pixel centre to pixel centre covers both pixels.
-                box = np.concatenate([flat.min(0), flat.max(0)]) + 0.5
-                if (box[2:] - box[:2] >= 1).all():
-                    found.append(box)
-        return np.stack(found) if found else None
-
     def _is_on(self, coordinates: Any, plane: int) -> Any:
         leading = () if self._image is None else self._image.plane_index(plane)
         if not leading:
@@ -218,8 +252,9 @@ class PromptLayers(QObject):  # type: ignore[misc]
 
     def load(self, plane: int, prompts: PromptSet) -> None:
         """Show these prompts on a plane instead of what is there."""
-        self._show(plane, prompts)
-        self._past, self._future = [prompts], []
+        drawn = Drawn(prompts)
+        self._show(plane, drawn)
+        self._past, self._future = [drawn], []
 
     def clear(self, plane: int) -> None:
         """Remove all prompts and the preview: the next object begins."""
@@ -241,29 +276,50 @@ class PromptLayers(QObject):  # type: ignore[misc]
             layer.colormap = colormap({1: colour})
         layer.refresh()
 
-    def _show(self, plane: int, prompts: PromptSet) -> None:
-        image = self._image
+    def _show(self, plane: int, drawn: Drawn) -> None:
+        image, prompts = self._image, drawn.prompts
         if image is None:
             return
         leading = image.plane_index(plane)
-        self._writing = True
-        try:
+        with self._unheard():
             self._show_points(leading, prompts)
-            boxes = self.layer("boxes")
-            if boxes is not None:
-                boxes.data = []
-                for box in [] if prompts.boxes is None else prompts.boxes:
-                    boxes.add_rectangles(_corners(leading, box - 0.5))
-            drawn = self.layer("scribbles")
-            if drawn is not None:
+            self._show_shapes(leading, drawn)
+            scribbles = self.layer("scribbles")
+            if scribbles is not None:
                 key = image.label_key(plane)
                 strokes = prompts.scribbles
-                drawn.data[key] = 0
+                scribbles.data[key] = 0
                 if strokes is not None:
-                    drawn.data[key] = np.where(strokes < 0, 2, strokes)
-                drawn.refresh()
+                    scribbles.data[key] = np.where(strokes < 0, 2, strokes)
+                scribbles.refresh()
+
+    @contextmanager
+    def _unheard(self) -> Iterator[None]:
+        """Change layers without taking that for edits of the user."""
+        before, self._writing = self._writing, True
+        try:
+            yield
         finally:
-            self._writing = False
+            self._writing = before
+
+    def _show_shapes(self, leading: tuple[int, ...], drawn: Drawn) -> None:
+        layer = self.layer("boxes")
+        if layer is None:
+            return
+        layer.data = []
+        boxes = [] if drawn.prompts.boxes is None else drawn.prompts.boxes
+        shown = [Outline(rectangle(b - 0.5), BOX, POSITIVE) for b in boxes]
+        for outline in (*shown, *drawn.lassos):
+            flat = outline.corners
+            corners = np.zeros((len(flat), len(leading) + 2))
+            corners[:, : len(leading)] = leading
+            corners[:, -2:] = flat
+            layer.feature_defaults = {"sign": outline.sign}
+            layer.add(
+                corners,
+                shape_type=outline.kind,
+                edge_color=COLOURS[outline.sign],
+            )
 
     def _show_points(self, leading: tuple[int, ...], prompts: PromptSet) -> None:
         layer = self.layer("points")
@@ -284,11 +340,9 @@ class PromptLayers(QObject):  # type: ignore[misc]
 
     # -- history ---------------------------------------------------------------------
 
-    def remember(self, prompts: PromptSet) -> None:
-        """Make this state one step of undo, if it differs from the last."""
-        if self._past and same_prompts(self._past[-1], prompts):
-            return
-        self._past.append(prompts)
+    def _remember(self, drawn: Drawn) -> None:
+        """Make this state one step of undo."""
+        self._past.append(drawn)
         del self._past[:-MAX_HISTORY]
         self._future.clear()
 
@@ -331,25 +385,8 @@ class PromptLayers(QObject):  # type: ignore[misc]
         action = str(getattr(event, "action", "")).lower()
         if self._writing or action.endswith("ing"):
             return
-        found = self.read(self.plane())
-        if self._past and same_prompts(self._past[-1], found):
+        found = self._drawn(self.plane())
+        if self._past and self._past[-1].same_as(found):
             return
-        self.remember(found)
+        self._remember(found)
         self.edited.emit()
-
-
-def same_prompts(one: PromptSet, other: PromptSet) -> bool:
-    """Whether two sets of prompts on a plane ask for the same."""
-    parts = ("points", "point_labels", "boxes", "scribbles")
-    for name in parts:
-        a, b = getattr(one, name), getattr(other, name)
-        if (a is None) != (b is None) or (a is not None and not np.array_equal(a, b)):
-            return False
-    return True
-
-
-def _corners(leading: tuple[int, ...], box: Any) -> Any:
-    """Corners of a rectangle on a plane, (4, D)."""
-    top, left, bottom, right = box
-    flat = [(top, left), (top, right), (bottom, right), (bottom, left)]
-    return np.array([(*leading, *corner) for corner in flat], float)

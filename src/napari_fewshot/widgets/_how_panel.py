@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_fewshot.errors import FewShotError
 from napari_fewshot.methods import get_method, method_names
-from napari_fewshot.models import model_specs
+from napari_fewshot.models import installed_models
 from napari_fewshot.widgets._params_form import ParamsForm
 
 if TYPE_CHECKING:
@@ -59,9 +59,8 @@ class HowPanel(QWidget):  # type: ignore[misc]
             "How objects are found; auto tries all on your supports."
         )
         self.model = QComboBox()
-        # Models that need a file of weights are for scripts and the command line.
-        names = [s.name for s in model_specs() if not s.needs_download]
-        self.model.addItems(["auto", *names])
+        self._installed: tuple[str, ...] = ()
+        self._list_models("auto")
         self.model.setToolTip("Turns pixels into features, for methods that use one.")
         self.summary = QLabel()
         self.summary.setWordWrap(True)
@@ -96,6 +95,14 @@ class HowPanel(QWidget):  # type: ignore[misc]
         self.form.changed.connect(self._on_params)
         self.reset.clicked.connect(self._on_reset)
 
+    def _list_models(self, chosen: str) -> None:
+        """List the models on this machine, and the chosen one wherever it is."""
+        found = dict.fromkeys(("auto", *installed_models(), chosen))
+        if tuple(found) != self._installed:
+            self._installed = tuple(found)
+            self.model.clear()
+            self.model.addItems(self._installed)
+
     def show_state(self, state: SessionState) -> None:
         """Show the method of a state."""
         document, prediction = state.document, state.prediction
@@ -107,6 +114,7 @@ class HowPanel(QWidget):  # type: ignore[misc]
         self.line.setText(text)
         self._is_filling = True
         self.method.setCurrentText(document.method)
+        self._list_models(document.model)
         self.model.setCurrentText(document.model)
         spec = get_method(document.method).spec
         self.model.setEnabled(spec.uses_model)

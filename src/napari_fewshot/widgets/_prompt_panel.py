@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import (
-    QListWidgetItem,
-    QWidget,
-)
+from qtpy.QtWidgets import QListWidgetItem
 
-from napari_fewshot.data import default_colour
+from napari_fewshot.data import PromptSet
 from napari_fewshot.errors import FewShotError
-from napari_fewshot.viewer._prompting import NEGATIVE, POSITIVE, PromptLayers
+from napari_fewshot.viewer._object_layers import ObjectLayers
+from napari_fewshot.viewer._repair import Repair, chosen_label
 from napari_fewshot.widgets._prompt_form import (
     EMPTY,
     NO_IMAGE,
     SHORTCUTS,
-    PromptForm,
-    swatch,
+    show_models,
 )
+from napari_fewshot.widgets._prompt_outline import OutlinePanel, count_objects
 
 if TYPE_CHECKING:
-    from napari_fewshot.session import Preview, SessionState
+    from qtpy.QtWidgets import QWidget
+
+    from napari_fewshot.session import Pending, Preview, SessionState
     from napari_fewshot.viewer._binding import Binding
 
 
-class PromptPanel(PromptForm):
+class PromptPanel(OutlinePanel):
     """Points, boxes and scribbles with a live outline.
 
     Parameters
@@ -37,50 +36,34 @@ class PromptPanel(PromptForm):
         Session and viewer.
     """
 
-    failed = Signal(object)
     go_to = Signal(int)
 
     def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._binding = binding
-        self._session = binding.session
-        self.layers = PromptLayers(binding.viewer, self)
-        self._preview: Preview | None = None
+        super().__init__(binding, parent)
+        self.object_layers = ObjectLayers(binding)
         self._editing: int | None = None
-        self._guess: Any = None
-        self._plane = 0
-        self._is_active = False
-        self._connect()
-        self._shortcuts = self._make_shortcuts()
-        self.layers.edited.connect(self._on_edited)
-        self._session.previewed.connect(self._on_previewed)
-        binding.viewer.dims.events.current_step.connect(self._on_moved)
-        self.set_active(False)
-
-    def _connect(self) -> None:
-        self.positive.clicked.connect(lambda: self.set_sign(POSITIVE))
-        self.negative.clicked.connect(lambda: self.set_sign(NEGATIVE))
-        for name, button in self.tools.items():
-            button.clicked.connect(lambda _=False, n=name: self.choose_tool(n))
-        self.classes.currentIndexChanged.connect(lambda _: self._ask())
-        self.helped.toggled.connect(lambda _: self._ask())
-        self.add_class.clicked.connect(self._on_add_class)
+        self.from_labels.clicked.connect(self.start_from_labels)
+        self.repair.clicked.connect(self.start_repair)
+        self.view.activated.connect(
+            lambda _: self.object_layers.choose(self.view.currentData())
+        )
+        self.everything.clicked.connect(self.find_everything)
+        self.spread.clicked.connect(self.follow)
         self.commit_button.clicked.connect(self.commit)
         self.next_button.clicked.connect(self.next_object)
         self.discard_button.clicked.connect(self.discard)
         self.objects.itemClicked.connect(
             lambda item: self.edit(item.data(Qt.ItemDataRole.UserRole))
         )
-        self.positive.setChecked(True)
-        # Progress only when a preview takes longer than a blink.
-        self._slow = QTimer(self)
-        self._slow.setSingleShot(True)
-        self._slow.setInterval(150)
-        self._slow.timeout.connect(lambda: self.status.setText("Looking..."))
+        self._shortcuts = self._make_shortcuts()
+        binding.viewer.dims.events.current_step.connect(self._on_moved)
+        self.set_active(False)
 
     def _make_shortcuts(self) -> list[QShortcut]:
         calls = {
             "toggle": self.toggle_sign,
+            "candidate": self.next_candidate,
+            "outline": lambda: self._ask(now=True),
             "commit": self.commit,
             "next": self.next_object,
             "discard": self.discard,
@@ -111,38 +94,7 @@ class PromptPanel(PromptForm):
         if not any(b.isChecked() for b in self.tools.values()):
             self.tools["points"].setChecked(True)
             self.layers.choose_tool("points")
-
-    def _ready(self) -> bool:
-        """Make sure that there is a query and layers for it."""
-        query, image = self._binding.query_layer, self._session.state.query
-        if query is None or image is None:
-            self.status.setText(NO_IMAGE)
-            return False
-        self.layers.ensure(query, image)
-        self._plane = self.layers.plane()
-        return True
-
-    @property
-    def value(self) -> int:
-        """The class that is chosen."""
-        found = self.classes.currentData()
-        return 1 if found is None else int(found)
-
-    def choose_tool(self, name: str) -> None:
-        """Take points, boxes or scribbles in hand."""
-        if self._ready():
-            self.tools[name].setChecked(True)
-            self.layers.choose_tool(name)
-
-    def set_sign(self, sign: str) -> None:
-        """Make the next prompts positive or negative."""
-        self.positive.setChecked(sign == POSITIVE)
-        self.negative.setChecked(sign == NEGATIVE)
-        self.layers.set_sign(sign)
-
-    def toggle_sign(self) -> None:
-        """Switch between positive and negative."""
-        self.set_sign(NEGATIVE if self.layers.sign == POSITIVE else POSITIVE)
+        self._warm()
 
     def commit(self) -> None:
         """Write the outlined object into the result; it stays editable."""
@@ -151,19 +103,112 @@ class PromptPanel(PromptForm):
             self.failed.emit(FewShotError(f"There is nothing to commit yet. {EMPTY}"))
             return
         try:
-            self._editing = self._session.commit(
-                preview.mask,
-                preview.value,
-                preview.plane,
-                preview.prompts,
-                overwrite=self.overwrite.isChecked(),
-                key=self._editing,
+            if self._repair is not None:
+                self._write_repair(self._repair, preview)
+            elif self._editing is None and count_objects(preview) > 1:
+                self._commit_many(preview)
+            else:
+                self._editing = self._session.commit(
+                    preview.mask,
+                    preview.value,
+                    preview.plane,
+                    preview.prompts,
+                    policy=self.policy.currentData(),
+                    key=self._editing,
+                )
+        except FewShotError as error:
+            self.failed.emit(error)
+            return
+        self.failed.emit(None)
+        self._session.remember_prompts(None)
+        self._show_status()
+
+    def _commit_many(self, preview: Preview) -> None:
+        """Commit every object of several boxes by itself, as one step of undo."""
+        found: Any = preview.instances
+        boxes = preview.prompts.boxes
+        numbers = [n for n in range(1, int(found.max()) + 1) if (found == n).any()]
+        given = [
+            PromptSet(boxes=boxes[n - 1 : n])
+            if boxes is not None and n <= len(boxes)
+            else PromptSet(mask=found == n)
+            for n in numbers
+        ]
+        self._session.commit_objects(
+            [found == n for n in numbers],
+            preview.value,
+            preview.plane,
+            given,
+            policy=self.policy.currentData(),
+        )
+        self._begin()
+
+    def _write_repair(self, repair: Repair, preview: Preview) -> None:
+        image = self._session.state.query
+        if image is None:
+            return
+        overwrite = self.policy.currentData() == "overwrite"
+        count = repair.write(image, preview.mask, overwrite=overwrite)
+        self._begin()
+        self.status.setText(
+            f"Label {repair.number} of {repair.layer.name!r}: {count} pixels changed. "
+            "Ctrl+Z in that layer takes it back."
+        )
+
+    def start_from_labels(self) -> None:
+        """Take the selected label of a Labels layer as the first guess."""
+        self._take_label(write_back=False)
+
+    def start_repair(self) -> None:
+        """Correct the selected label of a Labels layer; commit writes it back."""
+        self._take_label(write_back=True)
+
+    def find_everything(self) -> None:
+        """Commit all objects on the plane that is shown, or within the lasso."""
+        if not self._ready():
+            return
+        region = self.layers.read(self._plane).mask
+        policy = self.policy.currentData()
+        try:
+            self._session.find_everything(
+                self._plane,
+                self.value,
+                region=region,
+                policy=policy if policy == "overwrite" else "empty",
+                wait=False,
             )
         except FewShotError as error:
             self.failed.emit(error)
             return
         self.failed.emit(None)
-        self._show_status()
+        self.layers.clear(self._plane)
+
+    def follow(self) -> None:
+        """Carry the committed objects of the class over the other planes."""
+        try:
+            self._session.propagate(self.value, wait=False)
+        except FewShotError as error:
+            self.failed.emit(error)
+            return
+        self.failed.emit(None)
+
+    def _take_label(self, *, write_back: bool) -> None:
+        image = self._session.state.query
+        try:
+            if image is None:
+                raise FewShotError(NO_IMAGE)
+            plane = self.layers.plane()
+            found = chosen_label(self._binding.viewer, image, plane)
+        except FewShotError as error:
+            self.failed.emit(error)
+            return
+        self.failed.emit(None)
+        if self._ready():
+            self._begin()
+            self._plane, self._guess = plane, found.mask(image)
+            self._repair = found if write_back else None
+            self.choose_tool("points")
+            self._ask(now=True)
 
     def next_object(self) -> None:
         """Commit what is outlined, then begin the next object."""
@@ -183,12 +228,24 @@ class PromptPanel(PromptForm):
         row = rows[0]
         self.go_to.emit(row.plane)
         self._editing, self._plane = key, row.plane
+        self._candidate, self._guess = row.prompts.candidate, row.prompts.mask
+        self._repair = None
         index = self.classes.findData(row.value)
         self.classes.blockSignals(True)
         self.classes.setCurrentIndex(max(index, 0))
         self.classes.blockSignals(False)
         self.layers.load(row.plane, row.prompts)
-        self._ask()
+        self._ask(now=True)
+
+    def resume(self, pending: Pending) -> None:
+        """Show prompts of an earlier session that were not committed."""
+        if self._ready():
+            self.go_to.emit(pending.plane)
+            self._plane, self._guess = pending.plane, pending.prompts.mask
+            self._candidate = pending.prompts.candidate
+            self.classes.setCurrentIndex(max(self.classes.findData(pending.value), 0))
+            self.layers.load(pending.plane, pending.prompts)
+            self._ask(now=True)
 
     def start_from(self, plane: int, prompts: Any) -> None:
         """Refine what was found on a plane: its mask is the first guess."""
@@ -197,7 +254,7 @@ class PromptPanel(PromptForm):
             self._begin()
             self._plane = plane
             self._guess = prompts.mask
-            self._ask()
+            self._ask(now=True)
 
     def step_plane(self, step: int) -> None:
         """Go to the previous or next plane that has an object."""
@@ -211,6 +268,7 @@ class PromptPanel(PromptForm):
         """Let go of the viewer."""
         self.set_active(False)
         self._session.previewed.disconnect(self._on_previewed)
+        self._session.preview_progressed.disconnect(self._on_progress)
         self._binding.viewer.dims.events.current_step.disconnect(self._on_moved)
 
     # -- reactions -------------------------------------------------------------------
@@ -218,50 +276,10 @@ class PromptPanel(PromptForm):
     def _begin(self) -> None:
         self._session.forget_preview()
         self._preview, self._editing, self._guess = None, None, None
+        self._candidate, self._repair = None, None
+        self._session.remember_prompts(None)
         self.layers.clear(self._plane)
         self._slow.stop()
-        self._show_status()
-
-    def _is_committed(self) -> bool:
-        preview = self._preview
-        return preview is not None and any(
-            row.prompts is preview.prompts for row in self._session.state.objects
-        )
-
-    def _on_edited(self) -> None:
-        self._plane = self.layers.plane()
-        self._ask()
-
-    def _ask(self) -> None:
-        """Ask for the outline of the prompts as they are now."""
-        if not self._is_active or self._session.state.query is None:
-            return
-        prompts = self.layers.read(self._plane)
-        if self._guess is not None:
-            prompts = replace(prompts, mask=self._guess)
-        if prompts.is_empty:
-            self._session.forget_preview()
-            self._preview = None
-            self.layers.show_preview(self._plane, None)
-            self._slow.stop()
-            self._show_status()
-            return
-        self._slow.start()
-        try:
-            helped = self.helped.isChecked()
-            self._session.preview(prompts, self.value, self._plane, supports=helped)
-        except FewShotError as error:
-            self._slow.stop()
-            self.failed.emit(error)
-
-    def _on_previewed(self, preview: Preview) -> None:
-        if not self._is_active:
-            return
-        self._slow.stop()
-        self._preview = preview
-        colours = self._session.state.classes.colours
-        colour = colours.get(preview.value, default_colour(preview.value))
-        self.layers.show_preview(preview.plane, preview.mask, colour)
         self._show_status()
 
     def _on_moved(self, event: Any = None) -> None:
@@ -274,28 +292,13 @@ class PromptPanel(PromptForm):
                 self.commit()
             self._begin()
             self._plane = plane
-
-    def _show_status(self) -> None:
-        preview = self._preview
-        self.commit_button.setEnabled(preview is not None)
-        self.discard_button.setEnabled(preview is not None)
-        self.next_button.setEnabled(preview is not None)
-        if preview is None:
-            self.status.setText(EMPTY)
-            return
-        area = int(preview.mask.sum())
-        if area == 0:
-            self.status.setText("Nothing found there. Add a click or a scribble.")
-        elif self._is_committed():
-            self.status.setText(f"Committed, {area} pixels. Alt+N begins the next.")
-        else:
-            self.status.setText(
-                f"{area} pixels. Correct it with more clicks, or commit it."
-            )
+            self._warm()
 
     def show_state(self, state: SessionState) -> None:
-        """Show classes and committed objects."""
+        """Show classes, models and committed objects."""
         self._show_classes(state)
+        show_models(self.models, state.document.model)
+        self.object_layers.show_state(state)
         self.objects.clear()
         for number, row in enumerate(state.objects, 1):
             name = state.classes.names.get(row.value, f"class {row.value}")
@@ -308,33 +311,13 @@ class PromptPanel(PromptForm):
             item.setSelected(row.key == self._editing)
         self.objects.setVisible(bool(state.objects))
         self.helped.setVisible(bool(state.supports))
+        many = state.query is not None and state.query.n_planes > 1
+        self.spread.setVisible(many)
+        for button in (self.everything, self.spread):
+            button.setEnabled(not state.running)
         if self._editing not in {r.key for r in state.objects}:
             self._editing = None
         self._show_status()
-
-    def _show_classes(self, state: SessionState) -> None:
-        names = dict(state.classes.names) or {1: "object"}
-        shown = {
-            self.classes.itemData(i): self.classes.itemText(i)
-            for i in range(self.classes.count())
-        }
-        if shown == names:
-            return
-        chosen = self.value
-        self.classes.blockSignals(True)
-        self.classes.clear()
-        colours = state.classes.colours
-        for value, name in names.items():
-            icon = swatch(colours.get(value, default_colour(value)))
-            self.classes.addItem(icon, name, value)
-        self.classes.setCurrentIndex(max(self.classes.findData(chosen), 0))
-        self.classes.blockSignals(False)
-
-    def _on_add_class(self) -> None:
-        names = dict(self._session.state.classes.names) or {1: "object"}
-        value = max(names) + 1
-        self._session.set_classes({**names, value: f"class {value}"})
-        self.classes.setCurrentIndex(self.classes.findData(value))
 
     def _remove_selected(self) -> None:
         for item in self.objects.selectedItems():

@@ -1,6 +1,8 @@
-"""The bar that offers a session that was not closed."""
+"""A session that was not closed: the bar that offers it, and bringing it back."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
@@ -13,6 +15,13 @@ from qtpy.QtWidgets import (
 )
 
 from napari_fewshot.session import Session
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_fewshot.data import Image
+    from napari_fewshot.session import SessionState
+    from napari_fewshot.widgets.main import FewShotWidget
 
 
 class RecoveryBar(QFrame):  # type: ignore[misc]
@@ -39,7 +48,9 @@ class RecoveryBar(QFrame):  # type: ignore[misc]
         column.addWidget(label)
         row = QHBoxLayout()
         self.open_button = QPushButton("Open")
-        self.open_button.setToolTip("Bring back its supports and classes.")
+        self.open_button.setToolTip(
+            "Bring back its supports, classes, objects and prompts."
+        )
         self.forget_button = QPushButton("Not now")
         self.forget_button.setToolTip("Keep it on disk and hide this offer.")
         row.addWidget(self.open_button)
@@ -47,3 +58,49 @@ class RecoveryBar(QFrame):  # type: ignore[misc]
         column.addLayout(row)
         self.open_button.clicked.connect(lambda: self.wanted.emit())
         self.forget_button.clicked.connect(self.hide)
+
+
+def bring_back(dock: FewShotWidget, project: Path) -> None:
+    """Bring supports, classes, painting, objects and prompts of a project back.
+
+    Parameters
+    ----------
+    dock : FewShotWidget
+        Receives them.
+    project : Path
+        Folder of the session.
+    """
+    loaded = Session.load(project, autosave=False)
+    document = loaded.state.document
+    dock.session.edit_supports({}, [row.support for row in document.rows])
+    dock.session.set_classes(document.classes.names, document.classes.colours)
+    dock.session.set_method(
+        document.method,
+        document.model,
+        params=document.params,
+        checkpoint=document.checkpoint,
+    )
+    for name, draft in loaded.drafts.items():
+        dock.viewer.add_labels(draft, name=name)
+    _bring_objects(dock, loaded.state)
+    loaded.close()
+
+
+def _bring_objects(dock: FewShotWidget, state: SessionState) -> None:
+    """Bring back what was clicked: as objects where the same image is open."""
+    document, image, query = state.document, dock.session.state.query, state.query
+    if image is not None and query is not None and is_same_image(image, query):
+        if document.objects:
+            dock.session.restore_objects(document.objects)
+        if document.pending is not None:
+            dock.show_tab("prompts")
+            dock.prompt_panel.resume(document.pending)
+    elif document.objects and document.result is not None:
+        name = f"{query.name if query else ''} - recovered"
+        dock.viewer.add_labels(document.result.labels, name=name)
+
+
+def is_same_image(one: Image, other: Image) -> bool:
+    """Whether two images have the same shape and the same first plane."""
+    same = one.label_shape == other.label_shape
+    return same and one.plane_digest(0) == other.plane_digest(0)

@@ -35,7 +35,7 @@ from napari_fewshot.widgets._evidence import EvidenceTabs
 from napari_fewshot.widgets._how_panel import HowPanel
 from napari_fewshot.widgets._image_panel import ImagePanel
 from napari_fewshot.widgets._prompt_panel import PromptPanel
-from napari_fewshot.widgets._recovery import RecoveryBar
+from napari_fewshot.widgets._recovery import RecoveryBar, bring_back
 from napari_fewshot.widgets._results_panel import ResultsPanel
 from napari_fewshot.widgets._run_panel import RunPanel, plan_text
 from napari_fewshot.widgets._section import Section
@@ -267,17 +267,7 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
 
     def recover(self) -> None:
         """Bring back the newest session that was not closed."""
-        loaded = Session.load(self.recover_bar.projects[0].path, autosave=False)
-        document = loaded.state.document
-        self.session.edit_supports({}, [row.support for row in document.rows])
-        self.session.set_classes(document.classes.names, document.classes.colours)
-        self.session.set_method(document.method, document.model, params=document.params)
-        for name, draft in loaded.drafts.items():
-            self.viewer.add_labels(draft, name=name)
-        if document.objects and document.result is not None:
-            name = f"{document.query.name if document.query else ''} - recovered"
-            self.viewer.add_labels(document.result.labels, name=name)
-        loaded.close()
+        bring_back(self, self.recover_bar.projects[0].path)
         self.recover_bar.hide()
 
     def save_result(self, path: Path) -> None:

@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_fewshot.models.sam._adapters import Bottleneck
 from napari_fewshot.models.sam._layers import Feedforward, LayerNorm2d, Mlp
 from napari_fewshot.models.sam._prompts import DIM
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 HEADS, DEPTH, HIDDEN = 8, 2, 2048
-MASKS = 4
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Make-up of the mask decoder.
+
+    Attributes
+    ----------
+    masks : int
+        Mask tokens: four, or one more than classes.
+    early : int
+        Channels of early features that HQ-SAM adds; 0 for other families.
+    adapters : tuple of int
+        Blocks of the transformer with bottlenecks (finetune-SAM).
+    refined : bool
+        Whether a second decoder follows (H-SAM).
+    """
+
+    masks: int = 4
+    early: int = 0
+    adapters: tuple[int, ...] = ()
+    refined: bool = False
 
 
 class Attention(nn.Module):
@@ -39,78 +62,128 @@ class Attention(nn.Module):
 
 
 class TwoWayBlock(nn.Module):
-    """Tokens read tokens, then the image; the image reads the tokens."""
+    """Tokens read tokens, then the image; the image reads the tokens.
 
-    def __init__(self, *, first: bool) -> None:
+    Parameters
+    ----------
+    first : bool
+        Whether it is the first block, where tokens carry no code of their places.
+    adapted : bool
+        Whether it has bottlenecks.
+    image_first : bool
+        Whether tokens read the image before they read each other (H-SAM).
+    """
+
+    def __init__(
+        self, *, first: bool, adapted: bool = False, image_first: bool = False
+    ) -> None:
         super().__init__()
-        self.first = first
+        self.first, self.image_first = first, image_first
         self.self_attn = Attention()
         self.norm1 = nn.LayerNorm(DIM)
-        self.cross_attn_token_to_image = Attention(2)
+        self.cross_attn_token_to_image = self.crossing()
         self.norm2 = nn.LayerNorm(DIM)
         self.mlp = Feedforward(DIM, HIDDEN, nn.ReLU)
         self.norm3 = nn.LayerNorm(DIM)
         self.norm4 = nn.LayerNorm(DIM)
-        self.cross_attn_image_to_token = Attention(2)
+        self.cross_attn_image_to_token = self.crossing()
+        self.Adapter: Bottleneck | None = None
+        if adapted:
+            self.Adapter = Bottleneck(DIM, skip=True)
+            self.MLP_Adapter = Bottleneck(DIM, skip=False)
+
+    def crossing(self) -> nn.Module:
+        """Make an attention between tokens and image."""
+        return Attention(2)
 
     def forward(
-        self, tokens: Tensor, image: Tensor, token_code: Tensor, image_code: Tensor
+        self,
+        tokens: Tensor,
+        image: Tensor,
+        token_code: Tensor,
+        image_code: Tensor,
+        *more: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """(B, n, 256) and (B, m, 256), with codes of their places, to the same."""
+        """(B, n, 256) and (B, m, 256), with codes of their places, to the same.
+
+        What is given besides goes to the attention between tokens and image.
+        """
+        if not self.image_first:
+            tokens = self._read_tokens(tokens, token_code)
+        k = image + image_code
+        read = self.cross_attn_token_to_image(tokens + token_code, k, image, *more)
+        tokens = tokens + read
+        if self.Adapter is not None:
+            tokens = self.Adapter(tokens)
+        tokens = self.norm2(tokens)
+        if self.image_first:
+            tokens = self._read_tokens(tokens, token_code)
+        widened = self.mlp(tokens)
+        if self.Adapter is not None:
+            widened = widened + 0.5 * self.MLP_Adapter(tokens)
+        tokens = self.norm3(tokens + widened)
+        q = tokens + token_code
+        image = image + self.cross_attn_image_to_token(k, q, tokens, *more)
+        if self.Adapter is not None:
+            image = self.Adapter(image)
+        return tokens, self.norm4(image)
+
+    def _read_tokens(self, tokens: Tensor, code: Tensor) -> Tensor:
         if self.first:
             tokens = self.self_attn(tokens, tokens, tokens)
         else:
-            q = tokens + token_code
+            q = tokens + code
             tokens = tokens + self.self_attn(q, q, tokens)
-        tokens = self.norm1(tokens)
-        k = image + image_code
-        read = self.cross_attn_token_to_image(tokens + token_code, k, image)
-        tokens = self.norm2(tokens + read)
-        tokens = self.norm3(tokens + self.mlp(tokens))
-        q = tokens + token_code
-        image = self.norm4(image + self.cross_attn_image_to_token(k, q, tokens))
-        return tokens, image
+        normed: Tensor = self.norm1(tokens)
+        return normed
 
 
 class TwoWayTransformer(nn.Module):
     """Blocks, then one last look of the tokens at the image."""
 
-    def __init__(self) -> None:
+    def __init__(self, blocks: Iterable[TwoWayBlock]) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(TwoWayBlock(first=i == 0) for i in range(DEPTH))
+        self.layers = nn.ModuleList(blocks)
         self.final_attn_token_to_image = Attention(2)
         self.norm_final_attn = nn.LayerNorm(DIM)
 
     def forward(
-        self, image: Tensor, code: Tensor, tokens: Tensor
+        self, image: Tensor, code: Tensor, tokens: Tensor, *more: Tensor
     ) -> tuple[Tensor, Tensor]:
         """(B, m, 256), its code, (B, n, 256) to tokens and image."""
         start = tokens
         for layer in self.layers:
-            tokens, image = layer(tokens, image, start, code)
+            tokens, image = layer(tokens, image, start, code, *more)
         read = self.final_attn_token_to_image(tokens + start, image + code, image)
         return self.norm_final_attn(tokens + read), image
 
 
 class MaskDecoder(nn.Module):
-    """Prompts and an embedding to masks and their expected quality."""
+    """Prompts and an embedding to masks and their expected quality.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    config : DecoderConfig
+        Its make-up.
+    """
+
+    def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
-        self.transformer = TwoWayTransformer()
+        self.transformer = TwoWayTransformer(
+            TwoWayBlock(
+                first=i == 0,
+                adapted=i in config.adapters,
+                image_first=config.refined,
+            )
+            for i in range(DEPTH)
+        )
         self.iou_token = nn.Embedding(1, DIM)
-        self.mask_tokens = nn.Embedding(MASKS, DIM)
-        self.output_upscaling = nn.Sequential(
-            nn.ConvTranspose2d(DIM, DIM // 4, 2, 2),
-            LayerNorm2d(DIM // 4),
-            nn.GELU(),
-            nn.ConvTranspose2d(DIM // 4, DIM // 8, 2, 2),
-            nn.GELU(),
-        )
+        self.mask_tokens = nn.Embedding(config.masks, DIM)
+        self.output_upscaling = upscaling()
         self.output_hypernetworks_mlps = nn.ModuleList(
-            Mlp(DIM, DIM, DIM // 8, 3) for _ in range(MASKS)
+            Mlp(DIM, DIM, DIM // 8, 3) for _ in range(config.masks)
         )
-        self.iou_prediction_head = Mlp(DIM, DIM, MASKS, 3)
+        self.iou_prediction_head = Mlp(DIM, DIM, config.masks, 3)
 
     def forward(
         self,
@@ -119,6 +192,7 @@ class MaskDecoder(nn.Module):
         tokens: Tensor,
         dense: Tensor,
         wanted: Sequence[int],
+        early: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Decode the masks of B objects on one image.
 
@@ -133,7 +207,10 @@ class MaskDecoder(nn.Module):
         dense : tensor (B or 1, 256, G, G)
             Dense prompts.
         wanted : sequence of int
-            Which of the four masks: 0 for unambiguous prompts, 1 to 3 are candidates.
+            Which of the masks: 0 for unambiguous prompts, 1 to 3 are candidates; or
+            classes.
+        early : tensor (1, C, G, G), optional
+            Early features of the encoder, which only HQ-SAM reads.
 
         Returns
         -------
@@ -141,15 +218,42 @@ class MaskDecoder(nn.Module):
         quality : tensor (B, len(wanted))
             Predicted intersection over union.
         """
+        read, map_ = self.read(embedding, code, tokens, dense)
+        upscaled = self.output_upscaling(map_)
+        return self.masks(read, upscaled, wanted), self.quality(read, wanted)
+
+    def read(
+        self, embedding: Tensor, code: Tensor, tokens: Tensor, dense: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return output tokens (B, 1 + masks + .., 256) and the map (B, 256, G, G)."""
         count = len(tokens)
-        own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
-        every = torch.cat([own.expand(count, -1, -1), tokens], 1)
+        every = torch.cat([self.own().expand(count, -1, -1), tokens], 1)
         image = (embedding + dense).flatten(2).transpose(1, 2).expand(count, -1, -1)
         places = code.flatten(2).transpose(1, 2)
         read, image = self.transformer(image, places, every)
-        map_ = image.transpose(1, 2).unflatten(2, tuple(embedding.shape[2:]))
-        upscaled = self.output_upscaling(map_)
+        return read, image.transpose(1, 2).unflatten(2, tuple(embedding.shape[2:]))
+
+    def own(self) -> Tensor:
+        """Return the decoder's own tokens: of quality, then of masks."""
+        return torch.cat([self.iou_token.weight, self.mask_tokens.weight])
+
+    def masks(self, read: Tensor, upscaled: Tensor, wanted: Sequence[int]) -> Tensor:
+        """Return the logits of the wanted masks, (B, len(wanted), 4 G, 4 G)."""
         heads = [self.output_hypernetworks_mlps[i](read[:, 1 + i]) for i in wanted]
-        logits = torch.einsum("bmc,bchw->bmhw", torch.stack(heads, 1), upscaled)
-        quality = self.iou_prediction_head(read[:, 0])[:, list(wanted)]
-        return logits, quality
+        return torch.einsum("bmc,bchw->bmhw", torch.stack(heads, 1), upscaled)
+
+    def quality(self, read: Tensor, wanted: Sequence[int]) -> Tensor:
+        """Return the predicted intersection over union, (B, len(wanted))."""
+        found: Tensor = self.iou_prediction_head(read[:, 0])[:, list(wanted)]
+        return found
+
+
+def upscaling() -> nn.Sequential:
+    """Make the layers from (B, 256, G, G) to (B, 32, 4 G, 4 G)."""
+    return nn.Sequential(
+        nn.ConvTranspose2d(DIM, DIM // 4, 2, 2),
+        LayerNorm2d(DIM // 4),
+        nn.GELU(),
+        nn.ConvTranspose2d(DIM // 4, DIM // 8, 2, 2),
+        nn.GELU(),
+    )

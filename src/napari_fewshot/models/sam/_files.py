@@ -1,4 +1,4 @@
-"""Weights files of the SAM family: read safely, recognised by their keys.
+"""Weights files of the SAM family: read safely, put into networks strictly.
 
 Only tensors are read (``weights_only=True``): a file that wants to run code is refused.
 """
@@ -6,83 +6,58 @@ Only tensors are read (``weights_only=True``): a file that wants to run code is 
 from __future__ import annotations
 
 import pickle
-import re
+import warnings
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from napari_fewshot.errors import WeightsError
-from napari_fewshot.models.sam._vit import PATCH, VitConfig
+from napari_fewshot.models.sam._names import State, plain_names, unwrap
 
 if TYPE_CHECKING:
     import os
 
     from torch import nn
 
-State = dict[str, Tensor]
-WRAPPERS = ("model", "model_state_dict", "model_state", "state_dict", "network")
-PREFIXES = ("module.", "sam.", "model.", "_orig_mod.")
-# Width to name, depth, heads and blocks with global attention.
-VITS = {
-    768: ("vit_b", 12, 12, (2, 5, 8, 11)),
-    1024: ("vit_l", 24, 16, (5, 11, 17, 23)),
-    1280: ("vit_h", 32, 16, (7, 15, 23, 31)),
-}
-# Keys that tell a family that is not loaded here: what it is.
+# Parts of names that tell a family which is not loaded here, in this order: which.
 OTHERS = {
-    "downs.0.conv.0.weight": "a ScribblePrompt U-Net",
-    "mask_decoder.hf_token.weight": "HQ-SAM weights",
-    "image_encoder.patch_embed.seq.0.c.weight": "a SAM with a TinyViT encoder",
-    "image_encoder.blocks.0.Adapter.channel.0.weight": "SAM-Med2D weights",
-    "prompt_encoder.crop_nets.0.weight": "MCP-MedSAM weights",
-    "memory_encoder.out_proj.weight": "SAM 2 weights",
-    "w_a_000": "a LoRA file without its base weights",
+    "image_encoder.cnn_encoder.": (
+        "PRISM, a model of volumes that is not supported; use a SAM on planes"
+    ),
+    "prompt_encoder.crop_nets.": (
+        "MCP-MedSAM, which also needs a CLIP and is not supported; use medsam/lite"
+    ),
+    "mask_query.": "ESP-MedSAM, which is not supported; use mobilesam/vit_t",
+    "patch_decoder.": "ESP-MedSAM, which is not supported; use mobilesam/vit_t",
+    "image_encoder.trunk.": "SAM 2, which is loaded with transformers; use sam2 models",
+    "sam_mask_decoder.": "SAM 2, which is loaded with transformers; use sam2 models",
+    "vision_encoder.backbone.": (
+        "SAM 2 or 3, which are loaded with transformers; use sam2 models"
+    ),
+    "w_g_": "I-MedSAM, which is not supported; use samed/vit_b or hsam/vit_b",
+    ".lora_A.": (
+        "a LoRA of the package peft; merge it there into its base (merge_and_unload) "
+        "and save that"
+    ),
 }
-# Hugging Face's names to Meta's, in this order.
-RENAMES = (
-    (r"^vision_encoder\.", "image_encoder."),
-    (r"^image_encoder\.patch_embed\.projection\.", "image_encoder.patch_embed.proj."),
-    (r"^image_encoder\.layers\.", "image_encoder.blocks."),
-    (r"(image_encoder\.blocks\.\d+\.)layer_norm([12])\.", r"\1norm\2."),
-    (r"^image_encoder\.neck\.conv1\.", "image_encoder.neck.0."),
-    (r"^image_encoder\.neck\.layer_norm1\.", "image_encoder.neck.1."),
-    (r"^image_encoder\.neck\.conv2\.", "image_encoder.neck.2."),
-    (r"^image_encoder\.neck\.layer_norm2\.", "image_encoder.neck.3."),
-    (r"^prompt_encoder\.point_embed\.", "prompt_encoder.point_embeddings."),
-    (r"^prompt_encoder\.mask_embed\.conv1\.", "prompt_encoder.mask_downscaling.0."),
-    (
-        r"^prompt_encoder\.mask_embed\.layer_norm1\.",
-        "prompt_encoder.mask_downscaling.1.",
-    ),
-    (r"^prompt_encoder\.mask_embed\.conv2\.", "prompt_encoder.mask_downscaling.3."),
-    (
-        r"^prompt_encoder\.mask_embed\.layer_norm2\.",
-        "prompt_encoder.mask_downscaling.4.",
-    ),
-    (r"^prompt_encoder\.mask_embed\.conv3\.", "prompt_encoder.mask_downscaling.6."),
-    (r"(transformer\.layers\.\d\.)layer_norm([1-4])\.", r"\1norm\2."),
-    (r"transformer\.layer_norm_final_attn\.", "transformer.norm_final_attn."),
-    (r"^mask_decoder\.upscale_conv1\.", "mask_decoder.output_upscaling.0."),
-    (r"^mask_decoder\.upscale_layer_norm\.", "mask_decoder.output_upscaling.1."),
-    (r"^mask_decoder\.upscale_conv2\.", "mask_decoder.output_upscaling.3."),
-    # The middle layer first: later rules make other names of the same form.
-    (r"(_mlps\.\d|iou_prediction_head)\.layers\.0\.", r"\1.layers.1."),
-    (r"(_mlps\.\d|iou_prediction_head)\.proj_in\.", r"\1.layers.0."),
-    (r"(_mlps\.\d|iou_prediction_head)\.proj_out\.", r"\1.layers.2."),
+_UNKNOWN = (
+    "{name} is damaged or no weights file (safetensors, or what torch.save writes). "
+    "Download it again or choose another file."
 )
-MATRIX = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
 
 
-def read_state(path: str | os.PathLike[str]) -> State:
+def read_state(path: str | os.PathLike[str], *, lazy: bool = False) -> State:
     """Read the tensors of a weights file under Meta's names.
 
     Parameters
     ----------
     path : path
         safetensors, or what ``torch.save`` wrote.
+    lazy : bool
+        Whether to leave the numbers on disk where the format allows it; for a look at
+        names and shapes.
 
     Returns
     -------
@@ -102,53 +77,38 @@ def read_state(path: str | os.PathLike[str]) -> State:
             f"The weights file {file.name} cannot be read ({error.strerror}). "
             "Check its path."
         ) from error
-    found = _safetensors(file) if head[8:9] == b"{" else _pickled(file)
-    return _plain_names(_unwrap(found, file.name))
+    found = _safetensors(file) if head[8:9] == b"{" else _pickled(file, head, lazy=lazy)
+    if isinstance(found, dict) and {"encoder_dict", "feature_dict"} <= set(found):
+        raise WeightsError(
+            f"{file.name} holds 3DSAM-adapter, a model of volumes that is not "
+            "supported; use a SAM on planes."
+        )
+    state = plain_names(unwrap(found))
+    if not state:
+        raise WeightsError(f"{file.name} holds no tensors. Choose another file.")
+    return state
 
 
-def vit_config(state: State, name: str) -> VitConfig:
-    """Return the make-up of the encoder that a plain SAM file holds.
+def fill(network: nn.Module, state: State, name: str) -> None:
+    """Put tensors into a network, strictly; the network may be on "meta".
 
     Parameters
     ----------
+    network : Module
+        Is changed.
     state : dict of str to tensor
-        Under Meta's names.
+        May hold more than the network wants.
     name : str
         Of the file, for messages.
 
     Raises
     ------
     WeightsError
-        If it is another family, or no SAM at all.
-    """
-    for key, what in OTHERS.items():
-        if key in state:
-            raise WeightsError(
-                f"{name} holds {what}, which this model does not load. "
-                "Choose a file of SAM or MedSAM with a ViT-B, L or H encoder."
-            )
-    place = state.get("image_encoder.pos_embed")
-    if place is None or place.ndim != 4 or place.shape[-1] not in VITS:
-        raise WeightsError(
-            f"{name} holds no weights of SAM: the table of positions of its encoder "
-            "is missing or has an unknown shape. Choose a file of SAM or MedSAM."
-        )
-    dim = int(place.shape[-1])
-    _, depth, heads, everywhere = VITS[dim]
-    window = state.get("image_encoder.blocks.0.attn.rel_pos_h")
-    side = 14 if window is None else (len(window) + 1) // 2
-    return VitConfig(dim, depth, heads, everywhere, int(place.shape[1]) * PATCH, side)
-
-
-def fill(network: nn.Module, state: State, name: str) -> None:
-    """Put tensors into a network, strictly; the network may be on "meta".
-
-    Raises
-    ------
-    WeightsError
         If names or shapes differ, or values are not finite.
     """
-    wanted = {k: tuple(v.shape) for k, v in network.state_dict().items()}
+    shapes = {k: tuple(v.shape) for k, v in network.state_dict().items()}
+    # A counter that only training reads.
+    wanted = {k: s for k, s in shapes.items() if not k.endswith("num_batches_tracked")}
     missing = [k for k in wanted if k not in state]
     if missing:
         raise WeightsError(
@@ -168,8 +128,40 @@ def fill(network: nn.Module, state: State, name: str) -> None:
                 f"In {name} the tensor {key} holds values that are not numbers. "
                 "Download it again."
             )
-    network.load_state_dict(held, assign=True)
+    counters = {k: torch.tensor(0) for k in shapes if k not in wanted}
+    network.load_state_dict(held | counters, assign=True)
     network.requires_grad_(requires_grad=False)
+
+
+def refuse_others(state: State, name: str) -> None:
+    """Refuse weights of families that are known but not loaded here.
+
+    Parameters
+    ----------
+    state : dict of str to tensor
+        Under Meta's names.
+    name : str
+        Of the file, for messages.
+
+    Raises
+    ------
+    WeightsError
+        If it is one of them; says which.
+    """
+    for part, what in OTHERS.items():
+        if any(part in key for key in state):
+            raise WeightsError(f"{name} holds {what}.")
+    place = state.get("image_encoder.pos_embed")
+    patches = state.get("image_encoder.patch_embed.proj.weight")
+    if patches is not None and patches.ndim == 5:
+        raise WeightsError(
+            f"{name} holds SAM-Med3D, a model of volumes that is not supported; use a "
+            "SAM on planes."
+        )
+    if place is not None and place.ndim == 3:
+        raise WeightsError(
+            f"{name} holds EfficientSAM, which is not supported; use mobilesam/vit_t."
+        )
 
 
 def _safetensors(file: Path) -> Any:
@@ -184,54 +176,31 @@ def _safetensors(file: Path) -> Any:
         ) from error
 
 
-def _pickled(file: Path) -> Any:
+def _pickled(file: Path, head: bytes, *, lazy: bool) -> Any:
+    archive = zipfile.is_zipfile(file)
     try:
-        return torch.load(file, map_location="cpu", weights_only=True, mmap=False)
+        with warnings.catch_warnings():
+            # Of unusual formats; what is refused is said below.
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.load(
+                file, map_location="cpu", weights_only=True, mmap=lazy and archive
+            )
     except pickle.UnpicklingError as error:
-        if zipfile.is_zipfile(file):
+        if archive or head.startswith(b"\x80"):
             raise WeightsError(
                 f"{file.name} holds more than tensors and could run code when it is "
-                "opened, so it was refused. If you trust its source, open it once "
-                "with torch.load(file, weights_only=False) and save its state dict "
-                "with safetensors.torch.save_file."
+                "opened, so it was refused. If you trust its source, convert it once: "
+                f"napari-fewshot models convert {file}"
             ) from error
         raise WeightsError(_UNKNOWN.format(name=file.name)) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        TypeError,
+        IndexError,
+    ) as error:
         raise WeightsError(_UNKNOWN.format(name=file.name)) from error
-
-
-_UNKNOWN = (
-    "{name} is damaged or no weights file (safetensors, or what torch.save writes). "
-    "Download it again or choose another file."
-)
-
-
-def _unwrap(found: Any, name: str) -> State:
-    """Return the tensors, whatever training script wrapped them."""
-    if isinstance(found, dict):
-        inside = [k for k in WRAPPERS if isinstance(found.get(k), dict)]
-        if len(inside) == 1:
-            found = found[inside[0]]
-    tensors = {}
-    if isinstance(found, dict):
-        tensors = {str(k): v for k, v in found.items() if isinstance(v, Tensor)}
-    if not tensors:
-        raise WeightsError(f"{name} holds no tensors. Choose another file.")
-    for prefix in PREFIXES:
-        if all(key.startswith(prefix) for key in tensors):
-            tensors = {k.removeprefix(prefix): v for k, v in tensors.items()}
-    return tensors
-
-
-def _plain_names(state: State) -> State:
-    """Rename Hugging Face's layout to Meta's."""
-    if not any(key.startswith("vision_encoder.layers.") for key in state):
-        return state
-    renamed: State = {}
-    for key, tensor in state.items():
-        meta = key
-        for pattern, new in RENAMES:
-            meta = re.sub(pattern, new, meta)
-        # One table under two names, of which a file may hold either.
-        renamed[MATRIX if key.endswith(".positional_embedding") else meta] = tensor
-    return renamed

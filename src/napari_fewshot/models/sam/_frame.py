@@ -50,6 +50,8 @@ class Frame:
     @property
     def inner(self) -> tuple[int, int]:
         """Rows and columns of the frame that show the plane."""
+        if not self.preset.enlarge and max(self.shape) < self.side:
+            return self.shape
         if self.preset.fit == "squash":
             return self.side, self.side
         factor = self.side / max(self.shape)
@@ -72,17 +74,26 @@ class Frame:
             first three count.
         """
         rows, columns = self.inner
-        copy = Image.fromarray(_bytes(pixels)).resize(
-            (columns, rows), RESAMPLING[self.preset.interpolation]
-        )
-        x = torch.from_numpy(np.array(copy, np.float32)).permute(2, 0, 1)
-        if self.preset.intensity == "unit":
-            low, high = x.min(), x.max()
-            x = (x - low) / (high - low).clamp_min(1e-8)
+        levels = _bytes(pixels)
+        if self.preset.grey:
+            grey = Image.fromarray(levels).convert("L")
+            levels = np.repeat(np.array(grey)[..., None], 3, axis=-1)
+        if self.preset.stretch == "before":
+            x = 255 * _stretched(_channels(levels))
+            x = _resized(x, self.inner, self.preset.interpolation)
+        elif self.preset.interpolation in RESAMPLING:
+            method = RESAMPLING[self.preset.interpolation]
+            copy = Image.fromarray(levels).resize((columns, rows), method)
+            x = _channels(np.array(copy))
         else:
-            x = (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(DEVIATION)[
-                :, None, None
-            ]
+            x = _resized(_channels(levels), self.inner, self.preset.interpolation)
+        if self.preset.imagenet:
+            mean, deviation = (
+                torch.tensor(t)[:, None, None] for t in (MEAN, DEVIATION)
+            )
+            x = (x - mean) / deviation
+        else:
+            x = _stretched(x) if self.preset.stretch == "after" else x / 255
         return F.pad(x, (0, self.side - columns, 0, self.side - rows))[None]
 
     def points(self, points: Any, labels: Any) -> tuple[Tensor, Tensor]:
@@ -137,11 +148,43 @@ class Frame:
 
     def restore(self, logits: Tensor) -> Tensor:
         """Return low-resolution logits (N, M, h, w) at the size of the plane."""
-        if self.preset.fit == "pad":
-            size = (self.side, self.side)
-            logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
+        frame = (self.side, self.side)
+        if self.inner != frame or self.preset.fit == "pad" or self.preset.through_frame:
+            logits = F.interpolate(logits, frame, mode="bilinear", align_corners=False)
             logits = logits[..., : self.inner[0], : self.inner[1]]
         return F.interpolate(logits, self.shape, mode="bilinear", align_corners=False)
+
+
+def _channels(levels: AnyArray) -> Tensor:
+    """Return (H, W, 3) bytes as (3, H, W) float32."""
+    return torch.from_numpy(levels.astype(np.float32)).permute(2, 0, 1)
+
+
+def _stretched(x: Tensor) -> Tensor:
+    """Return values stretched to [0, 1]."""
+    low, high = x.min(), x.max()
+    return (x - low) / (high - low).clamp_min(1e-8)
+
+
+def _resized(x: Tensor, shape: tuple[int, int], how: str) -> Tensor:
+    """Return (3, H, W) at another shape."""
+    if how == "nearest":
+        return F.interpolate(x[None], shape, mode="nearest")[0]
+    if how == "area" and shape[0] <= x.shape[1] and shape[1] <= x.shape[2]:
+        rows, columns = (
+            _shares(n, old) for n, old in zip(shape, x.shape[1:], strict=True)
+        )
+        return (rows @ x @ columns.T).round()
+    return F.interpolate(x[None], shape, mode="bilinear", align_corners=False)[0]
+
+
+def _shares(count: int, old: int) -> Tensor:
+    """Return which share every old pixel has in every one of fewer, (count, old)."""
+    width = old / count
+    begin = torch.arange(count, dtype=torch.float64)[:, None] * width
+    place = torch.arange(old, dtype=torch.float64)[None]
+    covered = torch.minimum(begin + width, place + 1) - torch.maximum(begin, place)
+    return (covered.clamp_min(0) / width).float()
 
 
 def _numbers(given: Any, width: int, form: str) -> AnyArray:

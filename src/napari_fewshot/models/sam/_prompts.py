@@ -44,12 +44,14 @@ class PromptEncoder(nn.Module):
     Parameters
     ----------
     side : int
-        Side of the square frame in pixels; the embedding has a 16th of it.
+        Side of the square frame in pixels.
+    grid : int
+        Side of the embedding.
     """
 
-    def __init__(self, side: int) -> None:
+    def __init__(self, side: int, grid: int) -> None:
         super().__init__()
-        self.side = side
+        self.side, self.grid = side, grid
         self.pe_layer = Fourier()
         self.point_embeddings = nn.ModuleList(nn.Embedding(1, DIM) for _ in range(4))
         self.not_a_point_embed = nn.Embedding(1, DIM)
@@ -98,9 +100,8 @@ class PromptEncoder(nn.Module):
         if mask is not None:
             dense = self.mask_downscaling(mask)
         else:
-            grid = self.side // 16
             dense = self.no_mask_embed.weight.view(1, DIM, 1, 1)
-            dense = dense.expand(1, DIM, grid, grid)
+            dense = dense.expand(1, DIM, self.grid, self.grid)
         return torch.cat(tokens, 1), dense
 
     def _points(self, points: Tensor, labels: Tensor, *, alone: bool) -> Tensor:

@@ -13,16 +13,17 @@ parameters as in Meta's files. The same numbers as the reference, computed other
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_fewshot.models.sam._adapters import Bottleneck, ConvAdapter
 from napari_fewshot.models.sam._layers import Feedforward, LayerNorm2d
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 PATCH = 16
 OUT = 256
@@ -45,6 +46,10 @@ class VitConfig:
         Side of the square input in pixels, a multiple of 16.
     window : int
         Side of the windows of the other blocks, in tokens.
+    offsets : int
+        Rows of the tables of relative positions of global blocks; 0: as the side wants.
+    conv_adapters, bottlenecks : tuple of int
+        Which blocks have the adapters of SAM-Med2D and of finetune-SAM.
     """
 
     dim: int = 768
@@ -53,6 +58,9 @@ class VitConfig:
     global_blocks: tuple[int, ...] = (2, 5, 8, 11)
     side: int = 1024
     window: int = 14
+    offsets: int = 0
+    conv_adapters: tuple[int, ...] = ()
+    bottlenecks: tuple[int, ...] = ()
 
     @property
     def grid(self) -> int:
@@ -82,9 +90,9 @@ class Attention(nn.Module):
         head = config.dim // config.heads
         self.qkv = nn.Linear(config.dim, 3 * config.dim)
         self.proj = nn.Linear(config.dim, config.dim)
-        side = window or config.grid
-        self.rel_pos_h = nn.Parameter(torch.zeros(2 * side - 1, head))
-        self.rel_pos_w = nn.Parameter(torch.zeros(2 * side - 1, head))
+        rows = 2 * window - 1 if window else config.offsets or 2 * config.grid - 1
+        self.rel_pos_h = nn.Parameter(torch.zeros(rows, head))
+        self.rel_pos_w = nn.Parameter(torch.zeros(rows, head))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, dim) to the same."""
@@ -124,19 +132,43 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and a feed-forward part, each beside a skip."""
+    """Attention and a feed-forward part, each beside a skip.
 
-    def __init__(self, config: VitConfig, window: int) -> None:
+    Parameters
+    ----------
+    config : VitConfig
+        Of the encoder.
+    number : int
+        Of the block.
+    """
+
+    def __init__(self, config: VitConfig, number: int) -> None:
         super().__init__()
+        window = 0 if number in config.global_blocks else config.window
         self.norm1 = nn.LayerNorm(config.dim, EPS)
         self.attn = Attention(config, window)
         self.norm2 = nn.LayerNorm(config.dim, EPS)
         self.mlp = Feedforward(config.dim, 4 * config.dim, nn.GELU)
+        self.Adapter: ConvAdapter | None = None
+        self.Space_Adapter: Bottleneck | None = None
+        if number in config.conv_adapters:
+            self.Adapter = ConvAdapter(config.dim)
+        if number in config.bottlenecks:
+            self.Space_Adapter = Bottleneck(config.dim, skip=True)
+            self.MLP_Adapter = Bottleneck(config.dim, skip=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, dim) to the same."""
-        x = x + self.attn(self.norm1(x))
-        out: Tensor = x + self.mlp(self.norm2(x))
+        found = self.attn(self.norm1(x))
+        if self.Space_Adapter is not None:
+            found = self.Space_Adapter(found)
+        x = x + found
+        normed = self.norm2(x)
+        out: Tensor = x + self.mlp(normed)
+        if self.Adapter is not None:
+            out = out + self.Adapter(normed)
+        if self.Space_Adapter is not None:
+            out = out + 0.5 * self.MLP_Adapter(normed)
         return out
 
 
@@ -156,8 +188,7 @@ class ImageEncoderVit(nn.Module):
         grid = (1, config.grid, config.grid, config.dim)
         self.pos_embed = nn.Parameter(torch.zeros(grid))
         self.blocks = nn.ModuleList(
-            Block(config, 0 if i in config.global_blocks else config.window)
-            for i in range(config.depth)
+            Block(config, number) for number in range(config.depth)
         )
         self.neck = nn.Sequential(
             nn.Conv2d(config.dim, OUT, 1, bias=False),
@@ -166,9 +197,27 @@ class ImageEncoderVit(nn.Module):
             LayerNorm2d(OUT),
         )
 
+    @property
+    def side(self) -> int:
+        """Side of the frame in pixels."""
+        return self.config.side
+
+    @property
+    def grid(self) -> int:
+        """Side of the embedding."""
+        return self.config.grid
+
+    @property
+    def early(self) -> int:
+        """Which block's tokens HQ-SAM reads besides: the first that sees everything."""
+        return self.config.global_blocks[0]
+
     def forward(
-        self, x: Tensor, check: Callable[[int, int], None] | None = None
-    ) -> Tensor:
+        self,
+        x: Tensor,
+        check: Callable[[int, int], None] | None = None,
+        keep: Sequence[int] = (),
+    ) -> Any:
         """Encode images.
 
         Parameters
@@ -177,18 +226,50 @@ class ImageEncoderVit(nn.Module):
             Standardised and padded.
         check : callable, optional
             Called with the number of the block and of all blocks; may raise.
+        keep : sequence of int
+            Blocks whose tokens (B, G, G, dim) are returned too.
 
         Returns
         -------
         tensor (B, 256, G, G)
+            If nothing is kept; else a pair of it and a list of the kept tokens.
         """
-        x = self.patch_embed(x) + self.pos_embed
-        for number, block in enumerate(self.blocks):
+        kept: dict[int, Tensor] = {}
+        tokens = self.prefix(x, 0)
+        found = self._run(tokens, 0, self.config.depth, check, keep, kept)
+        found = self.neck(found.permute(0, 3, 1, 2))
+        return (found, [kept[k] for k in keep]) if keep else found
+
+    def prefix(self, x: Tensor, k: int) -> Tensor:
+        """Return the tokens before block ``k``, (B, G, G, dim), of (B, 3, S, S).
+
+        They depend on no weights from block ``k`` on, so they can be kept while these
+        are trained.
+        """
+        return self._run(self.patch_embed(x) + self.pos_embed, 0, k)
+
+    def suffix(self, tokens: Tensor, k: int) -> Tensor:
+        """Return the embedding (B, 256, G, G) of what `prefix` returned for ``k``."""
+        found = self._run(tokens, k, self.config.depth)
+        embedding: Tensor = self.neck(found.permute(0, 3, 1, 2))
+        return embedding
+
+    def _run(
+        self,
+        tokens: Tensor,
+        begin: int,
+        end: int,
+        check: Callable[[int, int], None] | None = None,
+        keep: Sequence[int] = (),
+        kept: dict[int, Tensor] | None = None,
+    ) -> Tensor:
+        for number in range(begin, end):
             if check is not None:
                 check(number, self.config.depth)
-            x = block(x)
-        found: Tensor = self.neck(x.permute(0, 3, 1, 2))
-        return found
+            tokens = self.blocks[number](tokens)
+            if number in keep and kept is not None:
+                kept[number] = tokens
+        return tokens
 
 
 def offsets(table: Tensor, side: int) -> Tensor:

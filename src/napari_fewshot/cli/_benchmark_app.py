@@ -1,0 +1,127 @@
+"""``benchmark``: arguments of the commands."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - typer reads annotations
+from typing import Annotated
+
+import typer
+
+benchmark_app = typer.Typer(
+    help="Score methods on folders of data sets.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@benchmark_app.command("few-shot")
+def benchmark_few_shot(
+    root: Annotated[Path, typer.Argument(metavar="DATA_ROOT")],
+    datasets: Annotated[str, typer.Option(help="Only these: a,b.")] = "",
+    shots: Annotated[str, typer.Option(help="Numbers of supports.")] = "1,5",
+    seeds: Annotated[int, typer.Option(help="Draws per number.", min=1)] = 3,
+    method: Annotated[str, typer.Option()] = "auto",
+    model: Annotated[str, typer.Option()] = "auto",
+    protocol: Annotated[str, typer.Option(help="planes or chaos.")] = "planes",
+    param: Annotated[list[str] | None, typer.Option("--param")] = None,
+    json_path: Annotated[Path | None, typer.Option("--json")] = None,
+) -> None:
+    """Score a method by the few-shot protocol."""
+    from napari_fewshot.cli._benchmark import run_benchmark
+    from napari_fewshot.cli._segment import parse_words
+
+    run_benchmark(
+        root,
+        datasets=[d for d in datasets.split(",") if d],
+        shots=[int(s) for s in shots.split(",")],
+        seeds=seeds,
+        method=method,
+        model=model,
+        params=parse_words(method, param or []) if method != "copy" else {},
+        protocol=protocol,
+        json_path=json_path,
+        echo=lambda line: print(line, flush=True),
+    )
+
+
+@benchmark_app.command("clicks")
+def benchmark_clicks(
+    root: Annotated[Path, typer.Argument(metavar="DATA_ROOT")],
+    datasets: Annotated[str, typer.Option(help="Only these: a,b.")] = "",
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help="A: click the thickest error. B: the largest. D: pairs of clicks. "
+            "F: scribbles. G: boxes with noise."
+        ),
+    ] = "B",
+    clicks: Annotated[
+        str, typer.Option(help="Report after these; default 1,3,5 or 0,1,2,3,5,10.")
+    ] = "",
+    max_clicks: Annotated[
+        int | None, typer.Option(help="Steps at most; default 20 (A), 7 (D), 5 (F).")
+    ] = None,
+    supports: Annotated[str, typer.Option(help="Accepted images: 0,4,16.")] = "0",
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Click on everything of a class.")
+    ] = False,
+    box: Annotated[bool, typer.Option("--box", help="Begin with a box.")] = False,
+    seeds: Annotated[int, typer.Option(help="Draws of images.", min=1)] = 1,
+    limit: Annotated[
+        int | None, typer.Option(help="Objects of each data set at most.")
+    ] = None,
+    original: Annotated[
+        bool, typer.Option("--original", help="Do not resize to 256 pixels.")
+    ] = False,
+    method: Annotated[
+        str, typer.Option(help="A method, or random-walker for the reference.")
+    ] = "incontext",
+    model: Annotated[str, typer.Option(help="E.g. sam/vit_b.")] = "auto",
+    checkpoint: Annotated[Path | None, typer.Option(help="Its weights.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    jitter: Annotated[
+        bool, typer.Option("--jitter", help="Click like a person (A and B).")
+    ] = False,
+    scribble: Annotated[
+        str, typer.Option(help="First scribble: centre, line or contour (F).")
+    ] = "centre",
+    iou: Annotated[
+        str, typer.Option(help="IoU to be reached, for clicks needed and failures.")
+    ] = "0.8,0.85,0.9",
+    dice: Annotated[str, typer.Option(help="Dice to be reached.")] = "0.8,0.9",
+    json_path: Annotated[Path | None, typer.Option("--json")] = None,
+    csv_path: Annotated[
+        Path | None, typer.Option("--csv", help="One row per object and step.")
+    ] = None,
+    plot_path: Annotated[
+        Path | None, typer.Option("--plot", help="Curves, .png or .svg.")
+    ] = None,
+) -> None:
+    """Score masks by simulated users who click, scribble or draw boxes."""
+    from napari_fewshot.cli._benchmark_clicks import run_click_benchmark
+    from napari_fewshot.cli._click_options import ClickOptions, numbers
+
+    options = ClickOptions(
+        datasets=[d for d in datasets.split(",") if d],
+        protocol=protocol.upper(),
+        clicks=numbers("--clicks", clicks, int),
+        max_clicks=max_clicks,
+        supports=numbers("--supports", supports, int),
+        whole=whole,
+        box=box,
+        seeds=seeds,
+        limit=limit,
+        original=original,
+        method=method,
+        model=model,
+        checkpoint=None if checkpoint is None else str(checkpoint),
+        device=device,
+        jitter=jitter,
+        scribble=scribble,
+        iou=numbers("--iou", iou, float),
+        dice=numbers("--dice", dice, float),
+        json_path=json_path,
+        csv_path=csv_path,
+        plot_path=plot_path,
+    )
+    run_click_benchmark(root, options, echo=lambda line: print(line, flush=True))
