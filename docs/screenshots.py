@@ -1,11 +1,15 @@
 """Make the pictures of the documentation: dark and light, every state of the dock.
 
-Run with ``make screenshots``, then look at every picture.
+Run with ``make screenshots``, then look at every picture. Names after
+``python docs/screenshots.py`` make only these: ``empty``, ``story``, ``prompts``,
+``sam``, ``objects``, ``models``, ``large``.
 """
 
 from __future__ import annotations
 
+import functools
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -106,12 +110,9 @@ def prompts(theme: str) -> None:
     panel.helped.setChecked(False)
     settle()
     points = panel.layers.layer("points")
-    plane = panel.layers.plane()
+    plane = annotated_plane(viewer)
+    dock._go_to(plane)
     labels = np.asarray(viewer.layers[1].data[plane])
-    if not labels.any():
-        plane = next(i for i, x in enumerate(viewer.layers[1].data) if np.any(x))
-        dock._go_to(plane)
-        labels = np.asarray(viewer.layers[1].data[plane])
     for number, place in enumerate(object_centres(labels)):
         if number:
             panel.next_object()
@@ -121,23 +122,106 @@ def prompts(theme: str) -> None:
     close(viewer, dock)
 
 
-def object_centres(labels: np.ndarray) -> list[np.ndarray]:
-    """Middles of three objects of ordinary size: the largest are several that touch."""
+@functools.cache
+def install_stand_in() -> None:
+    """Install weights in the place of SAM's, see `stand_in_sam`."""
+    from stand_in_sam import written
+
+    from napari_fewshot.io import import_weights
+
+    import_weights(written(Path(tempfile.mkdtemp())), "sam/vit_b")
+
+
+def sam(theme: str) -> None:
+    """A SAM model, one click, and the second of the masks that it may mean."""
+    install_stand_in()
+    viewer = open_window(theme)
+    viewer.open_sample("napari-fewshot", "lungs")
+    viewer.layers[1].visible = False
+    viewer.layers.selection.active = viewer.layers[0]
+    dock = open_dock(viewer)
+    dock.session.set_method(model="sam/vit_b")
+    dock.show_tab("prompts")
+    panel = dock.prompt_panel
+    plane = annotated_plane(viewer)
+    dock._go_to(plane)
+    place = object_centres(np.asarray(viewer.layers[1].data[plane]))[0]
+    panel.layers.layer("points").add([plane, *place])
+    until(lambda: panel._preview is not None)
+    panel.next_candidate()
+    shoot(viewer, f"sam-{theme}.png")
+    close(viewer, dock)
+
+
+def objects(theme: str) -> None:
+    """Objects made click by click, shown as a map in which each has its number."""
+    viewer = open_window(theme)
+    viewer.open_sample("napari-fewshot", "nuclei_fluo")
+    viewer.layers[1].visible = False
+    viewer.layers.selection.active = viewer.layers[0]
+    dock = open_dock(viewer)
+    plane = annotated_plane(viewer)
+    dock._go_to(plane)
+    dock.show_tab("prompts")
+    panel = dock.prompt_panel
+    panel.helped.setChecked(False)
+    for place in object_centres(np.asarray(viewer.layers[1].data[plane]), 12):
+        panel.layers.layer("points").add([plane, *place])
+        until(lambda: panel._preview is not None)
+        panel.next_object()
+    panel.view.setCurrentIndex(panel.view.findData("objects"))
+    panel.object_layers.choose("objects")
+    dock.binding.result_layer.visible = False
+    shoot(viewer, f"objects-{theme}.png")
+    close(viewer, dock)
+
+
+def models(theme: str) -> None:
+    """The dock *Models* with one installed model and another one selected."""
+    install_stand_in()
+    viewer = open_window(theme)
+    viewer.open_sample("napari-fewshot", "lungs")
+    _, dock = viewer.window.add_plugin_dock_widget("napari-fewshot", "Models")
+    dock.table.select("hqsam/vit_tiny")
+    shoot(viewer, f"models-{theme}.png")
+    viewer.close()
+    settle(0.1)
+
+
+def annotated_plane(viewer) -> int:
+    """First plane of the sample that has labels."""
+    return next(i for i, x in enumerate(viewer.layers[1].data) if np.any(x))
+
+
+def object_centres(labels: np.ndarray, count: int = 3) -> list[np.ndarray]:
+    """Middles of objects of ordinary size: the largest are several that touch."""
     from skimage.measure import label, regionprops
 
     found = regionprops(label(labels > 0))
     usual = np.median([r.area for r in found])
-    found = sorted(found, key=lambda r: abs(r.area - usual))[:3]
+    found = sorted(found, key=lambda r: abs(r.area - usual))[:count]
     return [np.array(r.coords[len(r.coords) // 2], float) for r in found]
+
+
+PICTURES = {
+    "empty": empty,
+    "story": story,
+    "prompts": prompts,
+    "sam": sam,
+    "objects": objects,
+    "models": models,
+}
 
 
 def main() -> None:
     OUT.mkdir(exist_ok=True)
+    wanted = sys.argv[1:] or [*PICTURES, "large"]
     for theme in ("dark", "light"):
-        empty(theme)
-        story(theme)
-        prompts(theme)
-    story("dark", LARGE, "-large")
+        for name, draw in PICTURES.items():
+            if name in wanted:
+                draw(theme)
+    if "large" in wanted:
+        story("dark", LARGE, "-large")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,12 @@ import napari_fewshot as nf
 from napari_fewshot.data import Embedding, Hooks
 from napari_fewshot.inference._everything import checked_params, load_promptable
 from napari_fewshot.methods.everything import EverythingParams, find_objects
+from napari_fewshot.models import get_model_spec
+from napari_fewshot.models.sam._configs import SamConfig
+from napari_fewshot.models.sam._decoder import DecoderConfig
+from napari_fewshot.models.sam._model import SamModel, SamNetwork
+from napari_fewshot.models.sam._presets import SAM
+from napari_fewshot.models.sam._vit import VitConfig
 from napari_fewshot.ops.proposals import (
     Proposal,
     join,
@@ -126,17 +132,12 @@ class Ours:
     """The same weights in this package, and what their image looks like."""
 
     def __init__(self) -> None:
-        from napari_fewshot.models import get_model_spec
-        from napari_fewshot.models.sam import _model as core
-        from napari_fewshot.models.sam._presets import SAM
-        from napari_fewshot.models.sam._vit import VitConfig
-
         self.theirs = answering()
-        vit = VitConfig(64, 2, 2, (1,), SIDE)
-        config = core.SamConfig(vit) if hasattr(core, "SamConfig") else vit
-        network = core.SamNetwork(config)
-        network.load_state_dict(self.theirs.state_dict(), strict=False)
-        self.model = core.SamModel(network, get_model_spec("sam/vit_b"), SAM)
+        network = SamNetwork(
+            SamConfig(VitConfig(64, 2, 2, (1,), SIDE), DecoderConfig())
+        )
+        network.load_state_dict(self.theirs.state_dict())
+        self.model = SamModel(network, get_model_spec("sam/vit_b"), SAM)
         self.encoded: list[tuple[int, ...]] = []
 
     def encode(self, pixels: np.ndarray, hooks: Hooks) -> Embedding:
@@ -409,6 +410,8 @@ def test_bad_input_is_refused_with_a_sentence(loaded):
         loaded(image, points_per_sid=3)
     with pytest.raises(ValueError, match="tile or crop_layers"):
         loaded(image, tile=64, crop_layers=1)
+    with pytest.raises(ValueError, match="64 or more"):
+        loaded(image, tile=20)
 
 
 def test_models_that_do_not_answer_to_points():

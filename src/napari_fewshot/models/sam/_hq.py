@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from napari_fewshot.models.sam._decoder import DecoderConfig, MaskDecoder
+from napari_fewshot.models.sam._decoder import DecoderConfig, MaskDecoder, square
 from napari_fewshot.models.sam._layers import LayerNorm2d, Mlp
 from napari_fewshot.models.sam._prompts import DIM
 
@@ -54,8 +54,8 @@ class HqMaskDecoder(MaskDecoder):
         early: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Decode the masks of B objects, see `MaskDecoder.forward`."""
-        read, map_ = self.read(embedding, code, tokens, dense)
-        upscaled = self.output_upscaling(map_)
+        read, image = self.read(embedding, code, tokens, dense)
+        upscaled = self.output_upscaling(square(image))
         fine = self.embedding_encoder(embedding) + self.compress_vit_feat(early)
         fine = fine + self.embedding_maskfeature(upscaled)
         head = self.hf_mlp(read[:, 1 + len(self.mask_tokens.weight)])

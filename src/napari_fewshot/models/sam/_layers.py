@@ -21,10 +21,48 @@ class LayerNorm2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise every pixel."""
         # Channels last is what the fused kernel of torch wants.
-        shape = (x.shape[1],)
-        moved = x.permute(0, 2, 3, 1)
-        normed = F.layer_norm(moved, shape, self.weight, self.bias, self.eps)
-        return normed.permute(0, 3, 1, 2)
+        return self.last(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    def last(self, x: Tensor) -> Tensor:
+        """Normalise (..., C)."""
+        return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
+
+
+class Packed(nn.Module):
+    """A linear layer whose weights lie in memory as a processor wants them.
+
+    Parameters
+    ----------
+    layer : nn.Linear
+        Is not changed.
+    dtype : torch.dtype
+        Of weights and result.
+    """
+
+    def __init__(self, layer: nn.Linear, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+        weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.to(dtype))
+        # No buffers: this layout is neither saved nor moved.
+        self._weight, self.bias = weight, layer.bias.detach().to(dtype)
+
+    def forward(self, x: Tensor, after: str = "none") -> Tensor:
+        """(..., C) to (..., C'), then ``"none"`` or ``"gelu"``."""
+        found: Tensor = torch.ops.mkldnn._linear_pointwise(
+            x.to(self.dtype), self._weight, self.bias, after, [], "none"
+        )
+        return found
+
+
+def can_pack(dtype: torch.dtype) -> bool:
+    """Whether this torch and this processor have `Packed` for a precision."""
+    try:
+        layer = Packed(nn.Linear(16, 16), dtype)
+        with torch.inference_mode():
+            layer(torch.zeros(4, 16), "gelu")
+    except (AttributeError, RuntimeError):
+        return False
+    return True
 
 
 class Feedforward(nn.Module):
@@ -38,7 +76,10 @@ class Feedforward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., dim) to (..., dim)."""
-        out: Tensor = self.lin2(self.act(self.lin1(x)))
+        if isinstance(self.lin1, Packed) and isinstance(self.act, nn.GELU):
+            out: Tensor = self.lin2(self.lin1(x, "gelu"))
+            return out
+        out = self.lin2(self.act(self.lin1(x)))
         return out
 
 

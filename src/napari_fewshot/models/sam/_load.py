@@ -37,7 +37,13 @@ SECOND = "mask_decoder2.norm1.weight"
 
 
 def load(
-    spec: ModelSpec, checkpoint: Any, device: str, precision: str, side: int = 0
+    spec: ModelSpec,
+    checkpoint: Any,
+    device: str,
+    precision: str,
+    side: int = 0,
+    *,
+    compiled: bool = False,
 ) -> Promptable:
     """Load SAM or weights of the same make from a file.
 
@@ -52,6 +58,8 @@ def load(
         See `nf.load_model`.
     side : int
         Side of the frame in pixels, if another than that of the file or family.
+    compiled : bool
+        Whether torch compiles the image encoder.
 
     Raises
     ------
@@ -70,9 +78,9 @@ def load(
     pair = isinstance(checkpoint, (tuple, list))
     paths = tuple(Path(p) for p in (checkpoint if pair else (checkpoint,)))
     place = resolve_device(device)
-    return _load(
-        spec, paths, _stamps(paths), place, resolve_precision(place, precision), side
-    )
+    half = FAMILIES[spec.name].preset.half
+    bits = resolve_precision(place, precision, same_masks=half)
+    return _load(spec, paths, _stamps(paths), place, bits, side, compiled=compiled)
 
 
 def _stamps(paths: tuple[Path, ...]) -> tuple[int, ...]:
@@ -88,6 +96,8 @@ def _load(
     device: str,
     precision: str,
     side: int,
+    *,
+    compiled: bool,
 ) -> Promptable:
     """Load once per file (until it changes), device and precision."""
     name, preset = paths[0].name, FAMILIES[spec.name].preset
@@ -108,7 +118,7 @@ def _load(
     facts = (spec, preset, device, precision, _digest(paths))
     if isinstance(network, ClickUnet):
         return UnetModel(network, *facts)
-    return SamModel(network, *facts)
+    return SamModel(network, *facts, compiled=compiled)
 
 
 def _network(state: State, side: int) -> SamNetwork | ClickUnet:

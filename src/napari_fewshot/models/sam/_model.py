@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from napari_fewshot.data import Embedding
 from napari_fewshot.errors import ModelError
-from napari_fewshot.models._device import autocast
+from napari_fewshot.models._device import (
+    autocast,
+    compile_parts,
+    is_compile_error,
+    restore_parts,
+)
 from napari_fewshot.models.sam._decoder import MaskDecoder
 from napari_fewshot.models.sam._hq import HqMaskDecoder
 from napari_fewshot.models.sam._promptable import Promptable
@@ -21,10 +28,12 @@ from napari_fewshot.models.sam._vit import ImageEncoderVit
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from napari_fewshot._types import FloatArray
+    from napari_fewshot._types import AnyArray, FloatArray
     from napari_fewshot.models._spec import ModelSpec
     from napari_fewshot.models.sam._configs import SamConfig
+    from napari_fewshot.models.sam._frame import Frame
     from napari_fewshot.models.sam._presets import Preset
+    from napari_fewshot.models.sam._promptable import Prompts
 
 # Which of the four masks answer an ambiguous and an unambiguous prompt.
 CANDIDATES, SINGLE = (1, 2, 3), (0,)
@@ -70,6 +79,9 @@ class SamModel(Promptable):
         Where, and with how many bits the encoder computes.
     sha256 : str
         Of the weights file.
+    compiled : bool
+        Whether torch compiles the encoder at its first call; if it can't, that is told
+        in ``notes``.
     """
 
     def __init__(
@@ -80,6 +92,8 @@ class SamModel(Promptable):
         device: str = "cpu",
         precision: str = "fp32",
         sha256: str = "",
+        *,
+        compiled: bool = False,
     ) -> None:
         side = network.image_encoder.side
         super().__init__(spec, preset, side, device, precision, sha256)
@@ -87,6 +101,15 @@ class SamModel(Promptable):
         self.grid = network.image_encoder.grid
         with torch.no_grad():
             self._code = network.prompt_encoder.pe_layer.grid(self.grid)
+        self.compiled = compiled
+        if compiled:
+            compile_parts(_parts(network.image_encoder))
+
+    def move(self, device: torch.device) -> None:
+        """Bring the network to a device."""
+        super().move(device)
+        self.network.to(device)
+        self._code = self._code.to(device)
 
     @property
     def classes(self) -> int:
@@ -128,19 +151,37 @@ class SamModel(Promptable):
         ------
         DataError
             If it is no plane.
+        ModelError
+            If memory runs out and nothing is left to give up; see ``notes``.
         """
         pixels, frame = self._plane(image)
-        x = frame.image(pixels).to(self.device)
-        encoder, extras = self.network.image_encoder, {}
-        with autocast(self.device, self.precision):
-            if self.network.config.decoder.early:
-                found, (early,) = encoder(x, check, (encoder.early,))
-                extras["early"] = _array(early[0].permute(2, 0, 1))
-            else:
-                found = encoder(x, check)
-        return Embedding(
-            _array(found[0]), frame.shape, self.spec.name, frame.valid, extras
-        )
+        found, *early = self.within_memory(partial(self._encode, pixels, frame, check))
+        extras = {"early": early[0]} if early else {}
+        return Embedding(found, frame.shape, self.spec.name, frame.valid, extras)
+
+    def _encode(
+        self, pixels: AnyArray, frame: Frame, check: Callable[[int, int], None] | None
+    ) -> tuple[FloatArray, ...]:
+        """Return the embedding of a plane, and early features if there are any."""
+        encoder, x = self.network.image_encoder, frame.image(pixels).to(self.device)
+        keep = (encoder.early,) if self.network.config.decoder.early else ()
+        try:
+            with autocast(self.device, self.precision):
+                found = encoder(x, check, keep)
+        except RuntimeError as error:
+            if not self.compiled or not is_compile_error(error):
+                raise
+            self.compiled = False
+            restore_parts(_parts(encoder))
+            self.note(
+                f"The encoder can't be compiled ({type(error).__name__}) and computes "
+                "as it is. Leave compile out to save the attempt."
+            )
+            return self._encode(pixels, frame, check)
+        if not keep:
+            return (_array(found[0]),)
+        image, (early,) = found
+        return _array(image[0]), _array(early[0].permute(2, 0, 1))
 
     @torch.inference_mode()
     def decode(
@@ -153,6 +194,8 @@ class SamModel(Promptable):
         multimask: bool = True,
     ) -> tuple[FloatArray, FloatArray]:
         """Return low-resolution logits of one or many objects, decoded at once.
+
+        Where memory is short they are decoded in groups.
 
         Parameters
         ----------
@@ -181,7 +224,8 @@ class SamModel(Promptable):
         PromptError
             If there is no prompt, or it does not fit the plane or the model.
         ModelError
-            If the embedding is of another model.
+            If the embedding is of another model, or memory runs out and nothing is left
+            to give up.
         """
         prompts = self._prompts(embedding, points, point_labels, boxes, mask)
         if self.network.config.decoder.early and "early" not in embedding.extras:
@@ -189,31 +233,35 @@ class SamModel(Promptable):
                 f"This embedding lacks the early features that {self.spec.name} reads; "
                 "encode the plane again."
             )
+        count, done = max(prompts.counts, default=1), 0
+        found: list[tuple[FloatArray, FloatArray]] = []
+        while done < count:
+            work = partial(self._decode, embedding, prompts, done, multimask=multimask)
+            found.append(self.within_memory(work, decoder=True, objects=count - done))
+            done += len(found[-1][0])
+        logits, quality = zip(*found, strict=True)
+        return np.concatenate(logits), np.concatenate(quality)
+
+    def _decode(
+        self, embedding: Embedding, prompts: Prompts, begin: int, *, multimask: bool
+    ) -> tuple[FloatArray, FloatArray]:
+        """Decode as many objects at once as memory has let, from number ``begin``."""
         network, wanted = self.network, self._wanted(multimask=multimask)
-        tokens, dense = network.prompt_encoder(
-            prompts.points, prompts.labels, prompts.boxes, prompts.mask
-        )
-        image = self._tensor(embedding.array)
-        if network.mask_decoder2 is not None:
-            logits, quality = refined(
-                network.mask_decoder,
-                network.mask_decoder2,
-                image,
-                self._code,
-                tokens,
-                dense,
-                wanted,
+        part = prompts.part(begin, begin + self.at_once, self.device)
+        early = embedding.extras.get("early")
+        with autocast(self.device, self.decoding):
+            tokens, dense = network.prompt_encoder(
+                part.points, part.labels, part.boxes, part.mask
             )
-        else:
-            early = embedding.extras.get("early")
-            logits, quality = network.mask_decoder(
-                image,
-                self._code,
-                tokens,
-                dense,
-                wanted,
-                None if early is None else self._tensor(early),
-            )
+            given = (self._tensor(embedding.array), self._code, tokens, dense, wanted)
+            if network.mask_decoder2 is not None:
+                logits, quality = refined(
+                    network.mask_decoder, network.mask_decoder2, *given
+                )
+            else:
+                logits, quality = network.mask_decoder(
+                    *given, None if early is None else self._tensor(early)
+                )
         return _array(logits), _array(quality)
 
     def _wanted(self, *, multimask: bool) -> Sequence[int]:
@@ -224,6 +272,11 @@ class SamModel(Promptable):
 
     def _tensor(self, array: FloatArray) -> Tensor:
         return torch.from_numpy(array)[None].to(self.device)
+
+
+def _parts(encoder: ImageEncoderVit | TinyVit) -> nn.ModuleList:
+    """Return what an encoder computes one after the other."""
+    return encoder.layers if isinstance(encoder, TinyVit) else encoder.blocks
 
 
 def _array(tensor: Tensor) -> FloatArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,14 @@ import torch
 from torch import Tensor
 
 from napari_fewshot.errors import DataError, ModelError, PromptError
+from napari_fewshot.models._ladder import Economical
+from napari_fewshot.models._measure import (
+    CARD_SIZES,
+    SIZES,
+    batch_times,
+    best_size,
+    measured,
+)
 from napari_fewshot.models.sam._frame import Frame
 
 if TYPE_CHECKING:
@@ -21,8 +30,6 @@ if TYPE_CHECKING:
     from napari_fewshot.models._spec import ModelSpec
     from napari_fewshot.models.sam._presets import Preset
 
-# Boxes that are decoded at a time.
-BATCH = 8
 # Least intersection over union of a model with the right preset on a simple task.
 SELF_TEST = 0.7
 
@@ -51,8 +58,21 @@ class Prompts:
         """Numbers of objects that the kinds are for; more than one do not fit."""
         return {len(t) for t in (self.points, self.boxes, self.mask) if t is not None}
 
+    def part(self, begin: int, end: int, device: torch.device) -> Prompts:
+        """Return those of some of the objects, on a device.
 
-class Promptable(ABC):
+        Parameters
+        ----------
+        begin, end : int
+            Numbers of the first object and of the one after the last.
+        device : torch.device
+            For the tensors.
+        """
+        every = (self.points, self.labels, self.boxes, self.mask)
+        return Prompts(*(None if t is None else t[begin:end].to(device) for t in every))
+
+
+class Promptable(Economical, ABC):
     """A model on a device; ``encode`` and ``decode`` are its own.
 
     Parameters
@@ -78,8 +98,8 @@ class Promptable(ABC):
         precision: str = "fp32",
         sha256: str = "",
     ) -> None:
+        super().__init__(device, precision)
         self.spec, self.preset, self.side, self.sha256 = spec, preset, side, sha256
-        self.device, self.precision = torch.device(device), precision
 
     @property
     @abstractmethod
@@ -162,8 +182,9 @@ class Promptable(ABC):
             )
         shown, every, lows = [], [], []
         count = len(boxes) if many else 1
-        for begin in range(0, count, BATCH):
-            part = boxes[begin : begin + BATCH] if many else boxes
+        size = self.batch_for(embedding) if count > 1 else 1
+        for begin in range(0, count, size):
+            part = boxes[begin : begin + size] if many else boxes
             low, quality = self.decode(
                 embedding, points, point_labels, part, mask, multimask
             )
@@ -214,6 +235,30 @@ class Promptable(ABC):
         if self.preset.multimask == "first":
             return n_points == 1 and not boxes and not mask
         return self.preset.multimask == "always"
+
+    def batch_for(self, embedding: Embedding) -> int:
+        """Return how many objects to decode at a time: what is fastest per object.
+
+        Parameters
+        ----------
+        embedding : Embedding
+            Any of this model: the decoder is tried on it the first time that a machine
+            asks, for about a second.
+        """
+        if not self.preset.boxes:
+            return 1
+        what = f"decode {self.spec.name} {self.side} {self.decoding}"
+        times = measured(what, self.device, partial(self._decoding_times, embedding))
+        return min(best_size(times), self.at_once)
+
+    def _decoding_times(self, embedding: Embedding) -> dict[str, float]:
+        """Measure boxes around the whole plane, milliseconds each by their number."""
+        rows, columns = embedding.image_shape
+        whole = np.array([[-0.5, -0.5, rows - 0.5, columns - 0.5]])
+        return batch_times(
+            lambda n: self.decode(embedding, boxes=whole.repeat(n, 0), multimask=False),
+            SIZES if self.device.type == "cpu" else CARD_SIZES,
+        )
 
     def self_test(self) -> float:
         """Return the intersection over union for a bright disk in a box.

@@ -24,6 +24,7 @@ from napari_fewshot.models.sam._decoder import (
     MaskDecoder,
     TwoWayBlock,
     TwoWayTransformer,
+    square,
     upscaling,
 )
 from napari_fewshot.models.sam._layers import LayerNorm2d, Mlp
@@ -127,8 +128,8 @@ def refined(
     quality : tensor (1, len(wanted))
         Of the first decoder.
     """
-    read, map_ = first.read(embedding, code, tokens, dense)
-    upscaled = first.output_upscaling(map_)
+    read, image = first.read(embedding, code, tokens, dense)
+    upscaled = first.output_upscaling(square(image))
     rough = first.masks(read, upscaled, range(len(first.mask_tokens.weight)))
     small = F.interpolate(rough, scale_factor=0.25, mode="bilinear")
     fine = second(embedding + dense, code, upscaled, small.softmax(1))
