@@ -35,7 +35,7 @@ demo: $(STAMP) system
 	$(RUN) $(PY) -m napari_fewshot demo --out demo-output $(ARGS)
 
 test: $(STAMP) system
-	$(RUN) $(PY) -m pytest $(ARGS)
+	$(RUN) $(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
 
 lint: $(STAMP)
 	$(PY) -m ruff check .

@@ -24,6 +24,7 @@ import psutil
 import torch
 
 CLICK = (400, 700)
+BOXES = 100
 
 
 def written(folder: Path) -> Path:
@@ -79,7 +80,13 @@ def ours(path: Path, rounds: int, precision: str) -> dict[str, Any]:
     embedding = model.encode(image)
     click = median(lambda: model.predict(embedding, points=[CLICK]), 5 * rounds)
     masks, _, logits = model.predict(embedding, points=[CLICK])
-    return {"encode": encode, "memory": held, "click": click, **told(masks, logits)}
+    corners = np.random.default_rng(1).uniform(0, 600, (BOXES, 2))
+    boxes = np.concatenate([corners, corners + 100], 1)
+    many = median(lambda: model.predict(embedding, boxes=boxes), 1)
+    single = median(lambda: [model.predict(embedding, boxes=b) for b in boxes], 1)
+    more = {"boxes": many / BOXES, "one by one": single / BOXES}
+    found = {"encode": encode, "memory": held, "click": click, **more}
+    return {**found, **told(masks, logits)}
 
 
 def told(masks: np.ndarray, logits: np.ndarray) -> dict[str, Any]:
@@ -132,6 +139,12 @@ def main() -> None:
             f", click {1000 * row['click']:.0f} ms ({faster['click']:.2f}x)"
             f", logits off by at most {off:.1e}"
         )
+        if "boxes" in row:
+            ratio = row["one by one"] / row["boxes"]
+            print(
+                f"        {BOXES} boxes: {1000 * row['boxes']:.0f} ms each together, "
+                f"{1000 * row['one by one']:.0f} ms one by one ({ratio:.2f}x)"
+            )
 
 
 if __name__ == "__main__":

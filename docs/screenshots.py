@@ -19,10 +19,12 @@ os.environ.setdefault("NAPARI_FEWSHOT_HOME", tempfile.mkdtemp())
 import napari
 import numpy as np
 from PIL import Image
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QScrollArea
 
 OUT = Path(__file__).parent / "images"
 SMALL, LARGE = (1280, 720), (1920, 1080)
+# Pixels from the rim within which no object is clicked on.
+MARGIN = 20
 
 
 def settle(seconds: float = 0.4) -> None:
@@ -42,7 +44,11 @@ def shoot(viewer, name: str) -> None:
     settle()
     pixels = viewer.window.screenshot(canvas_only=False, flash=False)
     picture = Image.fromarray(np.asarray(pixels)[..., :3])
-    picture.quantize(192, dither=Image.Dither.NONE).save(OUT / name, optimize=True)
+    # Grey images must not take the few pixels of colour with them.
+    picture = picture.quantize(
+        256, method=Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE
+    )
+    picture.save(OUT / name, optimize=True)
     print(name, picture.size)
 
 
@@ -172,6 +178,8 @@ def objects(theme: str) -> None:
     panel.view.setCurrentIndex(panel.view.findData("objects"))
     panel.object_layers.choose("objects")
     dock.binding.result_layer.visible = False
+    settle()
+    dock.findChild(QScrollArea).ensureWidgetVisible(panel.everything)
     shoot(viewer, f"objects-{theme}.png")
     close(viewer, dock)
 
@@ -182,7 +190,7 @@ def models(theme: str) -> None:
     viewer = open_window(theme)
     viewer.open_sample("napari-fewshot", "lungs")
     _, dock = viewer.window.add_plugin_dock_widget("napari-fewshot", "Models")
-    dock.table.select("hqsam/vit_tiny")
+    dock.table.select("sam/vit_l")
     shoot(viewer, f"models-{theme}.png")
     viewer.close()
     settle(0.1)
@@ -194,11 +202,17 @@ def annotated_plane(viewer) -> int:
 
 
 def object_centres(labels: np.ndarray, count: int = 3) -> list[np.ndarray]:
-    """Middles of objects of ordinary size: the largest are several that touch."""
+    """Middles of whole objects of ordinary size: the largest are several that touch."""
     from skimage.measure import label, regionprops
 
     found = regionprops(label(labels > 0))
     usual = np.median([r.area for r in found])
+    high, wide = np.array(labels.shape) - MARGIN
+    found = [
+        r
+        for r in found
+        if MARGIN < r.centroid[0] < high and MARGIN < r.centroid[1] < wide
+    ]
     found = sorted(found, key=lambda r: abs(r.area - usual))[:count]
     return [np.array(r.coords[len(r.coords) // 2], float) for r in found]
 

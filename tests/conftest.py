@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
+
+# Two processes share the machine: each gets its own core, before torch counts them.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests with windows in one process: they share a screen and a worker."""
+    for item in items:
+        if item.get_closest_marker("gui") is not None:
+            item.add_marker(pytest.mark.xdist_group("windows"))
 
 
 @pytest.fixture(autouse=True)

@@ -105,3 +105,26 @@ def test_a_wrong_kind_of_file_is_told(tmp_path, image):
             model="sam/vit_b",
             checkpoint=path,
         )
+
+
+def test_a_model_with_classes_needs_no_evidence(tiny_sam, tmp_path, image):
+    import torch
+
+    state = torch.load(tiny_sam, weights_only=True)
+    classes = {}
+    for key, tensor in state.items():
+        if "output_hypernetworks_mlps.3" in key:
+            continue
+        is_per_mask = "mask_tokens" in key or "iou_prediction_head.layers.2" in key
+        classes[key] = tensor[:3] if is_per_mask else tensor
+    path = tmp_path / "finetuned.pth"
+    torch.save(classes, path)
+    found = nf.segment(image, model="finetunesam/vit_b", checkpoint=path)
+    model = nf.load_model("finetunesam/vit_b", checkpoint=path)
+    embedding = model.encode(Image.from_array(image).plane(0))
+    full = model.restore(model.decode(embedding)[0][0], image.shape)
+    assert model.classes == len(full) == 2
+    assert (found.labels == full.argmax(0)).mean() > 0.999
+    assert found.classes == {1: "class 1"}
+    with pytest.raises(nf.SupportError):
+        nf.segment(image, model="sam/vit_b", checkpoint=tiny_sam)

@@ -17,6 +17,7 @@ import zarr
 import napari_fewshot as nf
 from napari_fewshot.data import Image, SupportSet
 from napari_fewshot.inference import SegmentRequest, Summary
+from napari_fewshot.session import _process
 from napari_fewshot.session._process import ProcessExecutor
 
 FAST = {"leave_one_out": False, "trees": 10}
@@ -46,21 +47,30 @@ def start(executor, request, on_plane=lambda r: None, on_progress=lambda p: None
     )
 
 
-def blocks() -> set[str]:
-    folder = Path("/dev/shm")
-    return {p.name for p in folder.glob("psm_*")} if folder.exists() else set()
+@pytest.fixture
+def left_behind(monkeypatch):
+    """Return a function that names the blocks of this test that are still there."""
+    names = []
+    make = _process.Block
+
+    def noted(nbytes: int):
+        block = make(nbytes)
+        names.append(block.name.lstrip("/"))
+        return block
+
+    monkeypatch.setattr(_process, "Block", noted)
+    return lambda: [n for n in names if Path("/dev/shm", n).exists()] if names else None
 
 
-def test_the_same_labels_as_inline(executor, blob_pair):
+def test_the_same_labels_as_inline(executor, blob_pair, left_behind):
     query = np.stack([blob_pair(s)[0] for s in (1, 2, 3)])
     support = nf.Support(*blob_pair(0))
     inline = nf.segment(query, support, method="pixel", **FAST)
-    before = blocks()
     far = nf.segment(query, support, method="pixel", executor=executor, **FAST)
     np.testing.assert_array_equal(far.labels, inline.labels)
     assert far.provenance["executor"] == "process"
     assert far.provenance["inputs"] == inline.provenance["inputs"]
-    assert blocks() <= before, "shared memory was left behind"
+    assert left_behind() == [], "shared memory was left behind"
 
 
 def test_instances_and_probabilities_come_back(executor, blob_pair):
@@ -169,14 +179,15 @@ def test_a_worker_that_does_not_answer_is_killed(executor, request_of, blob_pair
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
-def test_a_killed_worker_is_reported_and_replaced(executor, request_of, blob_pair):
-    before = blocks()
+def test_a_killed_worker_is_reported_and_replaced(
+    executor, request_of, blob_pair, left_behind
+):
     job, _ = first_plane(executor, request_of(long_query(blob_pair)))
     os.kill(executor.pid, signal.SIGKILL)
     assert job.wait(WAIT)
     assert isinstance(job.outcome, nf.WorkerError)
     assert "restarted" in str(job.outcome)
-    assert blocks() <= before, "shared memory was left behind"
+    assert left_behind() == [], "shared memory was left behind"
     again = start(executor, request_of(blob_pair(1)[0]))
     assert again.wait(WAIT)
     assert isinstance(again.outcome, Summary)

@@ -44,6 +44,7 @@ def test_three_masks_are_stepped_through_and_committed(sam_dock):
     first = outlined(sam_dock)
     assert panel.offer.text().startswith("Mask 1 of 3")
     assert panel.candidate_button.isVisibleTo(panel)
+    assert panel.minimumSizeHint().width() <= 340
     panel.next_candidate()
     second = panel._preview
     np.testing.assert_array_equal(second.mask, first.candidates[1])

@@ -169,7 +169,7 @@ def segment(
         list[str] | None, typer.Option("--text", help="1=phrase | other phrase.")
     ] = None,
     prompts: Annotated[
-        Path | None, typer.Option(help="JSON of points and boxes per class.")
+        Path | None, typer.Option(help="JSON of prompts per class.")
     ] = None,
     checkpoint: Annotated[
         Path | None, typer.Option(help="Weights of your own.")

@@ -82,7 +82,12 @@ def models_import(
     ] = "",
 ) -> None:
     """Install a model from a file, or all models of a bundle, without a network."""
-    from napari_fewshot.io import import_bundle, import_weights, is_bundle
+    from napari_fewshot.io import (
+        import_bundle,
+        import_weights,
+        is_bundle,
+        verify_model,
+    )
 
     with _bar(f"copying {path.name}") as progress:
         if is_bundle(path):
@@ -91,6 +96,9 @@ def models_import(
             records = (import_weights(path, model, progress),)
     for record in records:
         print(f"{record.name} is installed. Licence: {record.licence}.")
+    if not is_bundle(path):
+        # Weights of the same shape may want other images: a wrong name shows here.
+        print(verify_model(records[0].name))
 
 
 @models_app.command("verify")

@@ -14,8 +14,16 @@ if TYPE_CHECKING:
     from napari_fewshot.inference._request import SegmentRequest
 
 
-def check_request(request: SegmentRequest) -> None:
+def check_request(request: SegmentRequest, *, needs_evidence: bool = True) -> None:
     """Refuse what can't work, with a sentence that says what to do next.
+
+    Parameters
+    ----------
+    request : SegmentRequest
+        Everything.
+    needs_evidence : bool
+        Whether supports or prompts must be there; models that know their classes find
+        them without.
 
     Raises
     ------
@@ -28,7 +36,7 @@ def check_request(request: SegmentRequest) -> None:
         )
     if request.prompts:
         _check_prompts(request)
-    if len(request.support) or not request.prompts:
+    if len(request.support) or (needs_evidence and not request.prompts):
         request.support.check()
         _check_channels(request)
     _check_planes(request)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_fewshot.errors import WeightsError
 from napari_fewshot.inference._cache import Learnt
 from napari_fewshot.inference._embeddings import KeepingEncoder
 from napari_fewshot.inference._prompted import (
+    ClassFinder,
     Prompting,
+    asks_nothing,
     is_promptable,
     prepare_prompting,
 )
@@ -141,12 +143,22 @@ def _unsupported(
         nothing = Learnt(_Unfitted(), Reliability())
         prompting = prepare_prompting(request, nothing, (), (), encoder)
         return Fit(nothing, names, encoder, [], dict.fromkeys(names, True), prompting)
-    model = load_model(request.model, request.checkpoint, request.device)
-    key = f"prompts {model.spec.name} {getattr(model, 'sha256', '')}"
+    model: Any = load_model(request.model, request.checkpoint, request.device)
+    if asks_nothing(request):
+        names = {value: f"class {value}" for value in range(1, model.classes)}
+        names.update({v: n for v, n in dict(request.classes).items() if v in names})
+    sha256 = getattr(model, "sha256", "")
+    key = f"prompts {model.spec.name} {sha256} {asks_nothing(request)}"
     learnt = cache.get(key) if cache is not None else None
     if learnt is None:
-        choice = f"{model.spec.name}, prompts alone"
-        learnt = Learnt(_Unfitted(choice), Reliability(kind="predicted-iou"))
+        name, kind = model.spec.name, "predicted-iou"
+        finder: Any = _Unfitted(f"{name}, prompts alone")
+        if asks_nothing(request):
+            finder, kind = (
+                ClassFinder(model, f"{name}, its own classes"),
+                "uncalibrated",
+            )
+        learnt = Learnt(finder, Reliability(kind=kind))
         if cache is not None:
             cache.put(key, learnt)
     prompting = prepare_prompting(request, learnt, (), (), model)

@@ -136,6 +136,53 @@ def is_promptable(request: SegmentRequest) -> bool:
     return get_model_spec(name).task == PROMPTABLE
 
 
+def asks_nothing(request: SegmentRequest) -> bool:
+    """Whether there is no evidence at all."""
+    return not len(request.support) and not request.prompts and not request.text
+
+
+def knows_classes(request: SegmentRequest) -> bool:
+    """Whether the model of a request finds classes of its own without evidence.
+
+    Raises
+    ------
+    WeightsError
+        If its weights are missing or damaged.
+    """
+    if not is_promptable(request):
+        return False
+    model: Any = load_model(request.model, request.checkpoint, request.device)
+    return bool(model.classes)
+
+
+@dataclass(frozen=True)
+class ClassFinder:
+    """Finds the classes that a model has learnt, on planes without any prompt.
+
+    Attributes
+    ----------
+    model : SamModel
+        With classes of its own; the first is the background.
+    choice : str
+        What it is, in words.
+    """
+
+    model: Any
+    choice: str
+
+    def predict(self, plane: Plane, hooks: Hooks) -> dict[int, FloatArray]:
+        """Return probabilities per class; 0.5 is where another class is as likely."""
+        embedding = encoding(self.model)(plane.image, hooks)
+        logits, _ = self.model.decode(embedding)
+        shape = (plane.image.shape[0], plane.image.shape[1])
+        full = self.model.restore(logits[0], shape)
+        found = {}
+        for value in range(1, len(full)):
+            others = np.delete(full, value, 0).max(0)
+            found[value] = sigmoid(full[value] - others)
+        return found
+
+
 def encoding(model: Any) -> Callable[[FloatArray, Hooks], Embedding]:
     """Return what makes the embedding of a plane, or finds it among those kept.
 

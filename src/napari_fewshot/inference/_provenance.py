@@ -82,6 +82,7 @@ def provenance_of(
         "seconds": {k: round(v, 4) for k, v in seconds.items()},
         "score_kind": fit.learnt.reliability.kind,
         "device": str(getattr(fit.model, "device", "cpu")),
-        "precision": "fp32",
+        "precision": str(getattr(fit.model, "precision", "fp32")),
+        "notes": list(getattr(fit.model, "notes", ())),
         "seed": params.seed,
     }

@@ -14,7 +14,11 @@ from napari_fewshot.errors import PromptError
 from napari_fewshot.inference._checks import check_request
 from napari_fewshot.inference._learn import learn
 from napari_fewshot.inference._planes import finish_plane, look_at_all
-from napari_fewshot.inference._prompted import prompted_planes
+from napari_fewshot.inference._prompted import (
+    asks_nothing,
+    knows_classes,
+    prompted_planes,
+)
 from napari_fewshot.inference._provenance import provenance_of
 from napari_fewshot.inference._request import SegmentRequest, Summary
 from napari_fewshot.inference._tally import Tally
@@ -67,8 +71,9 @@ def run(
     method = get_method(request.method)
     params = make_params(method.spec.params, request.params)
     hooks.report("Checking the images")
-    check_request(request)
-    planes = _wanted_planes(request)
+    finds_classes = asks_nothing(request) and knows_classes(request)
+    check_request(request, needs_evidence=not finds_classes)
+    planes = _wanted_planes(request, finds_classes=finds_classes)
     fit_steps = max(1, round(FIT_SHARE * len(planes)))
     total = fit_steps + len(planes)
     fit = learn(
@@ -93,11 +98,11 @@ def run(
     )
 
 
-def _wanted_planes(request: SegmentRequest) -> tuple[int, ...]:
+def _wanted_planes(request: SegmentRequest, *, finds_classes: bool) -> tuple[int, ...]:
     """Planes to segment; without supports only those that have prompts."""
     every = range(request.query.n_planes)
     wanted = tuple(every if request.planes is None else request.planes)
-    if len(request.support):
+    if len(request.support) or finds_classes:
         return wanted
     prompted = prompted_planes(request.prompts, request.query.n_planes)
     found = tuple(p for p in wanted if p in prompted)

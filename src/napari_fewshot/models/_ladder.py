@@ -137,7 +137,6 @@ class Economical:
                 self.precision = half
             said = f"the {part} computes with {half}, which may change masks slightly"
         elif place.type != "cpu":
-            release(place)
             with torch.inference_mode(mode=False), torch.no_grad():
                 self.move(torch.device("cpu"))
             # Processors have memory enough for all bits, and are slow with fp16.

@@ -91,10 +91,10 @@ def load_model(
         once per machine) and known to leave the model's masks as they are; or else
         fp32. The model's ``precision`` tells which.
     compile : bool
-        Let torch compile the image encoder of SAM and its kin: the first image takes a
-        minute or more, later ones less time, so it pays for many images in one process.
-        Needs a C++ compiler; without one the model works as it is and says so in its
-        ``notes``.
+        Let torch compile the image encoder of SAM and its kin. The first image then
+        takes half a minute or more; whether later ones are faster depends on the
+        machine (on two cores they were not). Needs a C++ compiler; without one the
+        model computes as it is and says so in its ``notes``.
 
     Returns
     -------

@@ -92,10 +92,19 @@ def segment(
         model=model,
         params=params,
         keep_probabilities=keep_probabilities,
-        checkpoint=None if checkpoint is None else os.fspath(checkpoint),
+        checkpoint=paths_of(checkpoint),
         device=device,
     )
     return _run_and_collect(request, executor, out)
+
+
+def paths_of(checkpoint: Any) -> Any:
+    """Return a path, or a pair of them, as text; None stays None."""
+    if checkpoint is None:
+        return None
+    if isinstance(checkpoint, (tuple, list)):
+        return tuple(os.fspath(path) for path in checkpoint)
+    return os.fspath(checkpoint)
 
 
 def _run_and_collect(request: SegmentRequest, executor: Any, out: Any) -> Prediction:

@@ -27,6 +27,20 @@ def prompts(viewer: napari.viewer.Viewer) -> None:
     open_dock(viewer).show_tab("prompts")
 
 
+def find_everything(viewer: napari.viewer.Viewer) -> None:
+    """Find all objects on the plane that is shown."""
+    dock = open_dock(viewer)
+    dock.show_tab("prompts")
+    dock.prompt_panel.find_everything()
+
+
+def follow_objects(viewer: napari.viewer.Viewer) -> None:
+    """Carry the committed objects over the other planes."""
+    dock = open_dock(viewer)
+    dock.show_tab("prompts")
+    dock.prompt_panel.follow()
+
+
 def use_as_support(viewer: napari.viewer.Viewer) -> None:
     """Use the selected Labels layer and its image as supports."""
     dock = open_dock(viewer)

@@ -6,7 +6,7 @@ import html
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, Qt, QUrl
+from qtpy.QtCore import QEvent, QSize, Qt, QUrl
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import (
     QComboBox,
@@ -56,6 +56,7 @@ LINK_ON_DARK, LINK_ON_LIGHT = "#8ab4ff", "#1a4fb3"
 FILES = "Weights or bundle (*.pth *.pt *.safetensors *.bin *.ckpt *.zip);;All files (*)"
 # Bytes per step of the bar: its numbers have 32 bits.
 STEP = 1024
+WIDTH = 360
 
 
 class ModelsWidget(QWidget):  # type: ignore[misc]
@@ -99,6 +100,10 @@ class ModelsWidget(QWidget):  # type: ignore[misc]
         self.table.selectRow(0)
         self._say("")
         self._show_busy(is_busy=False)
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Wide enough for names, states and sizes."""
+        return QSize(WIDTH, 700)
 
     def _make_buttons(self) -> None:
         def button(text: str, tip: str = "") -> QPushButton:

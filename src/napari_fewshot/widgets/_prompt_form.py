@@ -71,7 +71,11 @@ SHORTCUTS = {
     "previous_plane": ("Alt+Left", "Previous plane with an object"),
     "next_plane": ("Alt+Right", "Next plane with an object"),
 }
-LIST_HEIGHT = 84
+LIST_HEIGHT, TOOL_WIDTH = 84, 70
+EVERYTHING = "Outline all objects on this plane without prompts, or within a lasso."
+NEEDS_SAM = (
+    "Needs a model of the SAM family: get one with Plugins > napari-fewshot > Models."
+)
 
 
 class PromptForm(QWidget):  # type: ignore[misc]
@@ -121,6 +125,7 @@ class PromptForm(QWidget):  # type: ignore[misc]
         self.progress.setSizePolicy(policy)
         self.progress.hide()
         self.offer = QLabel()
+        self.offer.setToolTip("In brackets: how well the model expects it to overlap.")
         self.candidate_button = QPushButton(f"Next mask  {printed('candidate')}")
         self.candidate_button.setToolTip(
             "One click may mean a part or the whole: step through what the model "
@@ -156,10 +161,7 @@ class PromptForm(QWidget):  # type: ignore[misc]
             "Committed objects. Click to go there and edit its prompts; Del removes it."
         )
         self.everything = QPushButton("Find everything")
-        self.everything.setToolTip(
-            "Outline all objects on this plane without prompts, or within a lasso. "
-            "Needs a SAM model."
-        )
+        self.everything.setToolTip(EVERYTHING)
         self.spread = QPushButton("To other planes")
         self.spread.setToolTip(
             "Follow the committed objects of this class through the stack. Correct any "
@@ -185,6 +187,8 @@ class PromptForm(QWidget):  # type: ignore[misc]
             signs.addButton(button)
         for number, button in enumerate(self.tools.values()):
             tools.addButton(button)
+            # Four in a row of the narrow dock; styles ask for more than words need.
+            button.setMinimumWidth(TOOL_WIDTH)
             grid.addWidget(button, 1, number)
         grid.addWidget(self.from_labels, 2, 0, 1, 2)
         grid.addWidget(self.repair, 2, 2, 1, 2)
@@ -215,6 +219,7 @@ class PromptForm(QWidget):  # type: ignore[misc]
         self.help.setText("?")
         self.help.setToolTip(keys)
         self.help.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.help.setStyleSheet("QToolButton::menu-indicator { image: none; }")
         menu = QMenu(self.help)
         for line in keys.split("\n"):
             menu.addAction(line).setEnabled(False)

@@ -215,9 +215,7 @@ class OutlinePanel(PromptForm):
         elif self._is_committed():
             self.status.setText(f"Committed, {area} pixels. Alt+N begins the next.")
         else:
-            self.status.setText(
-                f"{area} pixels. Correct it with more clicks, or commit it."
-            )
+            self.status.setText(f"{area} pixels. Correct it with clicks, or commit it.")
 
     def _show_offer(self, preview: Preview | None) -> None:
         """Say which of the masks on offer is shown."""
@@ -228,7 +226,7 @@ class OutlinePanel(PromptForm):
             at = self._candidate or 0
             text = f"Mask {at + 1} of {len(preview.candidates)}"
             if at < len(preview.candidate_scores):
-                text += f", expected overlap {preview.candidate_scores[at]:.2f}"
+                text += f" ({preview.candidate_scores[at]:.2f})"
             self.offer.setText(text)
 
     def _show_classes(self, state: SessionState) -> None:

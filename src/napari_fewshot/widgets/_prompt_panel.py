@@ -14,6 +14,8 @@ from napari_fewshot.viewer._object_layers import ObjectLayers
 from napari_fewshot.viewer._repair import Repair, chosen_label
 from napari_fewshot.widgets._prompt_form import (
     EMPTY,
+    EVERYTHING,
+    NEEDS_SAM,
     NO_IMAGE,
     SHORTCUTS,
     show_models,
@@ -313,8 +315,11 @@ class PromptPanel(OutlinePanel):
         self.helped.setVisible(bool(state.supports))
         many = state.query is not None and state.query.n_planes > 1
         self.spread.setVisible(many)
-        for button in (self.everything, self.spread):
-            button.setEnabled(not state.running)
+        self.spread.setEnabled(not state.running)
+        # The first entry is the bundled network, which needs prompts.
+        has_sam = self.models.count() > 1
+        self.everything.setEnabled(has_sam and not state.running)
+        self.everything.setToolTip(EVERYTHING if has_sam else NEEDS_SAM)
         if self._editing not in {r.key for r in state.objects}:
             self._editing = None
         self._show_status()

@@ -17,12 +17,12 @@ class Section(QWidget):  # type: ignore[misc]
         Text of the header; also the name under which folding is remembered.
     content : QWidget
         What folds.
+    is_open : bool
+        Whether it is open where nobody has folded it yet.
     """
 
-    def __init__(
-        self, title: str, content: QWidget, parent: QWidget | None = None
-    ) -> None:
-        super().__init__(parent)
+    def __init__(self, title: str, content: QWidget, *, is_open: bool = True) -> None:
+        super().__init__()
         self._key = f"sections/{title}"
         self._content = content
         self.header = QToolButton()
@@ -47,7 +47,8 @@ class Section(QWidget):  # type: ignore[misc]
         layout.addWidget(self.header)
         layout.addWidget(content)
         self.header.toggled.connect(self._on_toggled)
-        is_open = QSettings(SETTINGS, SETTINGS).value(self._key, "open") == "open"
+        usual = "open" if is_open else "closed"
+        is_open = QSettings(SETTINGS, SETTINGS).value(self._key, usual) == "open"
         self.header.setChecked(is_open)
         self._on_toggled(is_open)
 

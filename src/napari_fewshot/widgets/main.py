@@ -30,6 +30,7 @@ from napari_fewshot.viewer._layers import (
     show_plane,
 )
 from napari_fewshot.viewer._qt import Dispatcher, closer, wait_for
+from napari_fewshot.widgets._cache_panel import CachePanel
 from napari_fewshot.widgets._class_panel import ClassPanel
 from napari_fewshot.widgets._evidence import EvidenceTabs
 from napari_fewshot.widgets._how_panel import HowPanel
@@ -86,6 +87,7 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         self.how_panel = HowPanel(self.session)
         self.run_panel = RunPanel()
         self.results_panel = ResultsPanel(self.session)
+        self.cache_panel = CachePanel()
         self._build()
         self._connect()
         self._fill_in()
@@ -113,6 +115,8 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
             ("Results", self.results_panel),
         ):
             column.addWidget(Section(title, panel))
+        kept = Section("Kept embeddings", self.cache_panel, is_open=False)
+        column.addWidget(kept)
         column.addStretch()
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
@@ -174,7 +178,8 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         results.reject.connect(lambda p: self._guard(lambda: session.reject(p)))
         results.save.connect(lambda: self._guard(self._ask_save))
         prompts = self.prompt_panel
-        for part in (self.image_panel, panel, prompts, self.how_panel, results):
+        others = (self.how_panel, results, self.cache_panel)
+        for part in (self.image_panel, panel, prompts, *others):
             part.failed.connect(self.run_panel.show_error)
         self._refresh = QTimer(self)
         self._refresh.setSingleShot(True)
