@@ -13,6 +13,7 @@ from rich.table import Table
 from napari_fewshot.io import installed_model
 from napari_fewshot.methods import default_of, get_method, method_names
 from napari_fewshot.models import (
+    automatic,
     get_model_spec,
     how_to_get,
     installed_models,
@@ -84,6 +85,8 @@ def show_model(name: str) -> None:
     spec = get_model_spec(name)
     for f in fields(spec):
         print(f"{f.name:15s} {getattr(spec, f.name)}")
+    device, precision = automatic(spec.name)
+    print(f"{'computes here':15s} {device}, {precision}")
     record = installed_model(spec.name) if spec.needs_download else None
     if record is not None:
         print(f"{'installed':15s} {record.installed} ({record.source})")

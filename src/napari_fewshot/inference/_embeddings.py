@@ -124,6 +124,8 @@ class EmbeddingCache:
         found = self._store.read(key, name)
         if found is None:
             encoded = _encode(model, plane, check)
+            # Where memory ran out the model may compute with fewer bits from now on.
+            key = key_of(model, plane)
             found = rounded(encoded)
             if found is None:
                 self._tell(f"The values of {name} do not fit float16 and are not kept.")

@@ -31,8 +31,6 @@ SCRIBBLE_POINTS = 12
 REPLAYED = 12
 # A pixel of a given mask is believed as much as these odds (logit of 0.999).
 CERTAIN = 6.9
-# Boxes that are decoded at a time: more at once are slower per box on processors.
-BATCH = 8
 KEPT_BYTES = 64 * 2**20
 
 
@@ -229,9 +227,10 @@ class PromptableGuide:
             scores[number] = score
 
         alone = [i for i, p in enumerate(parts) if is_box_alone(p)]
-        for begin in range(0, len(alone), BATCH):
+        size = self.model.batch_for(embedding) if len(alone) > 1 else 1
+        for begin in range(0, len(alone), size):
             hooks.check()
-            some = alone[begin : begin + BATCH]
+            some = alone[begin : begin + size]
             boxes = np.concatenate([parts[i].boxes for i in some]) - 0.5
             logits, found = self.model.decode(embedding, boxes=boxes, multimask=False)
             for number, low, score in zip(some, logits, found, strict=True):

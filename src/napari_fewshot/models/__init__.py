@@ -3,6 +3,7 @@
 from napari_fewshot.models._protocols import Encoder
 from napari_fewshot.models._recent import Recent, digest
 from napari_fewshot.models._registry import (
+    automatic,
     get_model_spec,
     how_to_get,
     installed_models,
@@ -18,6 +19,7 @@ __all__ = [
     "ModelSpec",
     "Recent",
     "Settings",
+    "automatic",
     "digest",
     "get_model_spec",
     "how_to_get",

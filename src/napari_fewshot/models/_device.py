@@ -44,16 +44,19 @@ def resolve_device(device: str) -> str:
 
 
 def resolve_precision(device: str, precision: str, *, same_masks: bool = False) -> str:
-    """Return ``precision``, or what changes no result for ``"auto"``.
+    """Return which precision is meant.
+
+    ``"auto"`` is fp32: results are those of the reference to the last digits.
+    ``"fast"`` is what this machine computes fastest, where the masks stay the same.
 
     Parameters
     ----------
     device : str
         From `resolve_device`.
     precision : str
-        ``"auto"`` or one of `PRECISIONS`.
+        ``"auto"``, ``"fast"`` or one of `PRECISIONS`.
     same_masks : bool
-        Whether the model's masks stay the same with 16 bits: then ``"auto"`` is the
+        Whether the model's masks stay the same with 16 bits: then ``"fast"`` is the
         faster precision, measured once per machine.
 
     Raises
@@ -61,11 +64,15 @@ def resolve_precision(device: str, precision: str, *, same_masks: bool = False) 
     ModelError
         If there is no such precision, or the device does not have it.
     """
-    if precision == "auto":
-        return faster_precision(torch.device(device)) if same_masks else "fp32"
+    if precision == "auto" or (precision == "fast" and not same_masks):
+        return "fp32"
+    if precision == "fast":
+        return faster_precision(torch.device(device))
     if precision not in PRECISIONS:
         names = ", ".join(PRECISIONS)
-        raise ModelError(f"There is no precision {precision!r}; use auto, {names}.")
+        raise ModelError(
+            f"There is no precision {precision!r}; use auto, fast, {names}."
+        )
     if precision == "fp16" and device == "cpu":
         raise ModelError("Processors compute fp16 slowly; use bf16 or fp32 there.")
     return precision

@@ -33,6 +33,9 @@ SIGNS = (
     "allocate memory",
     "bad_alloc",
     "alloc_failed",
+    # oneDNN, which names no reason.
+    "could not create a primitive",
+    "could not create a memory",
 )
 
 
@@ -110,14 +113,15 @@ class Economical:
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
+                said = str(error).partition("\n")[0][:200] or "out of memory"
                 # Its frames hold what filled the memory.
                 traceback.clear_frames(error.__traceback__)
             if freed:
-                self._give_up(decoder=decoder, objects=min(objects, self.at_once))
+                self._give_up(said, decoder=decoder, objects=objects)
             release(self.device)
             freed = True
 
-    def _give_up(self, *, decoder: bool, objects: int) -> None:
+    def _give_up(self, reason: str, *, decoder: bool, objects: int) -> None:
         """Take the next step.
 
         Raises
@@ -125,7 +129,7 @@ class Economical:
         ModelError
             If there is none.
         """
-        place = self.device
+        place, objects = self.device, min(objects, self.at_once)
         if objects > 1:
             self.at_once = max(1, objects // 4)
             said = f"objects are decoded in groups of at most {self.at_once}"
@@ -144,8 +148,8 @@ class Economical:
             said = "the processor computes, which takes longer"
         else:
             raise ModelError(
-                "There is not enough memory for this model. Close other programs, or "
-                "choose a smaller model."
+                f"There is not enough memory for this model ({reason}). Close other "
+                "programs, or choose a smaller model."
             )
         self.note(f"Memory ran out on {place}: from now on {said}.")
 

@@ -86,10 +86,10 @@ def load_model(
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``. ``"auto"`` is what
         was chosen in the dock *Models*, or else the best one present.
     precision : str
-        ``"auto"``, ``"fp32"``, ``"bf16"`` or ``"fp16"``. ``"auto"`` is what was chosen
-        in the dock *Models*; or else 16 bits if they are clearly faster here (measured
-        once per machine) and known to leave the model's masks as they are; or else
-        fp32. The model's ``precision`` tells which.
+        ``"auto"``, ``"fast"``, ``"fp32"``, ``"bf16"`` or ``"fp16"``. ``"auto"`` is what
+        was chosen in the dock *Models*, or else fp32. ``"fast"`` is 16 bits if they are
+        clearly faster here (measured once per machine) and known to leave the model's
+        masks as they are, or else fp32. The model's ``precision`` tells which.
     compile : bool
         Let torch compile the image encoder of SAM and its kin. The first image then
         takes half a minute or more; whether later ones are faster depends on the

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+PRECISIONS = ("auto", "fast", "fp32", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Settings:
     Attributes
     ----------
     device : {"auto", "cpu", "cuda", "mps"}
-    precision : {"auto", "fp32", "bf16", "fp16"}
+    precision : {"auto", "fast", "fp32", "bf16", "fp16"}
     """
 
     device: str = "auto"
@@ -68,7 +68,8 @@ def preferred(device: str, precision: str) -> tuple[str, str]:
             device = "auto"
     if precision == "auto" and chosen.precision != "auto":
         try:
-            precision = resolve_precision(resolve_device(device), chosen.precision)
+            resolve_precision(resolve_device(device), chosen.precision)
+            precision = chosen.precision
         except ModelError:
             precision = "auto"
     return device, precision

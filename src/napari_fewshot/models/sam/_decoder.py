@@ -54,8 +54,13 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(inner, DIM)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """(B, n, 256), (B, m, 256) twice, to (B, n, 256)."""
+        """(B, n, 256), (B, m, 256) twice, to (B, n, 256).
+
+        What is the same for all of a batch may be given once, with B = 1.
+        """
+        count = max(len(q), len(k))
         parts = (self.q_proj(q), self.k_proj(k), self.v_proj(v))
+        parts = tuple(p.expand(count, -1, -1) for p in parts)
         heads = [p.unflatten(-1, (HEADS, -1)).transpose(1, 2) for p in parts]
         found = F.scaled_dot_product_attention(*heads)
         out: Tensor = self.out_proj(found.transpose(1, 2).flatten(2))
@@ -234,7 +239,8 @@ class MaskDecoder(nn.Module):
         image = (embedding + dense).flatten(2).transpose(1, 2).contiguous()
         places = code.flatten(2).transpose(1, 2).contiguous()
         found: tuple[Tensor, Tensor]
-        found = self.transformer(image.expand(count, -1, -1), places, every)
+        # The image is the same for all until the first block has changed it.
+        found = self.transformer(image, places, every)
         return found
 
     def own(self) -> Tensor:

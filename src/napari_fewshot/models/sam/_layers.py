@@ -33,23 +33,26 @@ class Packed(nn.Module):
 
     Parameters
     ----------
-    layer : nn.Linear
+    layer : nn.Linear or Packed
         Is not changed.
     dtype : torch.dtype
         Of weights and result.
     """
 
-    def __init__(self, layer: nn.Linear, dtype: torch.dtype) -> None:
+    def __init__(self, layer: nn.Linear | Packed, dtype: torch.dtype) -> None:
         super().__init__()
         self.dtype = dtype
-        weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.to(dtype))
+        held: Tensor = (
+            layer.packed.to_dense() if isinstance(layer, Packed) else layer.weight
+        )
         # No buffers: this layout is neither saved nor moved.
-        self._weight, self.bias = weight, layer.bias.detach().to(dtype)
+        self.packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(held.to(dtype))
+        self.bias: Tensor = layer.bias.detach().to(dtype)
 
     def forward(self, x: Tensor, after: str = "none") -> Tensor:
         """(..., C) to (..., C'), then ``"none"`` or ``"gelu"``."""
         found: Tensor = torch.ops.mkldnn._linear_pointwise(
-            x.to(self.dtype), self._weight, self.bias, after, [], "none"
+            x.to(self.dtype), self.packed, self.bias, after, [], "none"
         )
         return found
 

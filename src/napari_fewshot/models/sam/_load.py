@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from napari_fewshot.errors import ModelError, WeightsError
-from napari_fewshot.models._device import resolve_device, resolve_precision
+from napari_fewshot.models._device import (
+    PRECISIONS,
+    resolve_device,
+    resolve_precision,
+)
 from napari_fewshot.models.sam._configs import (
     PLACES,
     UNET,
@@ -25,6 +29,7 @@ from napari_fewshot.models.sam._lora import merge_inside, merge_pair
 from napari_fewshot.models.sam._model import SamModel, SamNetwork
 from napari_fewshot.models.sam._presets import FAMILIES
 from napari_fewshot.models.sam._unet import ClickUnet, UnetModel, widths
+from napari_fewshot.models.sam._vit import ImageEncoderVit
 
 if TYPE_CHECKING:
     from napari_fewshot.models._spec import ModelSpec
@@ -118,6 +123,8 @@ def _load(
     facts = (spec, preset, device, precision, _digest(paths))
     if isinstance(network, ClickUnet):
         return UnetModel(network, *facts)
+    if device == "cpu" and isinstance(network.image_encoder, ImageEncoderVit):
+        network.image_encoder.pack(PRECISIONS[precision])
     return SamModel(network, *facts, compiled=compiled)
 
 

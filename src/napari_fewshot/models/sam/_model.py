@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from napari_fewshot.data import Embedding
 from napari_fewshot.errors import ModelError
 from napari_fewshot.models._device import (
+    PRECISIONS,
     autocast,
     compile_parts,
     is_compile_error,
@@ -165,6 +166,9 @@ class SamModel(Promptable):
         """Return the embedding of a plane, and early features if there are any."""
         encoder, x = self.network.image_encoder, frame.image(pixels).to(self.device)
         keep = (encoder.early,) if self.network.config.decoder.early else ()
+        if isinstance(encoder, ImageEncoderVit) and encoder.packed is not None:
+            # The precision may have been given up since the last plane.
+            encoder.pack(PRECISIONS[self.precision])
         try:
             with autocast(self.device, self.precision):
                 found = encoder(x, check, keep)

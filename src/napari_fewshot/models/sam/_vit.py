@@ -178,6 +178,7 @@ class ImageEncoderVit(nn.Module):
     def __init__(self, config: VitConfig) -> None:
         super().__init__()
         self.config = config
+        self.packed: torch.dtype | None = None
         self.patch_embed = PatchEmbed(config.dim)
         grid = (1, config.grid, config.grid, config.dim)
         self.pos_embed = nn.Parameter(torch.zeros(grid))
@@ -235,9 +236,16 @@ class ImageEncoderVit(nn.Module):
         return (found, [kept[k] for k in keep]) if keep else found
 
     def pack(self, dtype: torch.dtype) -> None:
-        """Get ready to compute on a processor only: a tenth faster, never trained."""
-        if not can_pack(dtype):
+        """Get ready to compute on a processor only: a tenth faster, never trained.
+
+        Parameters
+        ----------
+        dtype : torch.dtype
+            In which linear layers will compute.
+        """
+        if self.packed == dtype or not can_pack(dtype):
             return
+        self.packed = dtype
         for block in self.blocks:
             for module, name in (
                 (block.attn, "qkv"),
@@ -246,7 +254,7 @@ class ImageEncoderVit(nn.Module):
                 (block.mlp, "lin2"),
             ):
                 layer = getattr(module, name)
-                if type(layer) is nn.Linear:
+                if isinstance(layer, Packed) or type(layer) is nn.Linear:
                     setattr(module, name, Packed(layer, dtype))
 
     def prefix(self, x: Tensor, k: int) -> Tensor:
