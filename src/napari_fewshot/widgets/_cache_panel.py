@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 # A window that is open while planes are encoded counts again this often.
 REFRESH_MS = 5000
 STEPS = 1000
+KEEPS = "A plane is encoded once; the next visit is instant."
 MOST_GB = 100_000.0
 
 
@@ -67,6 +68,7 @@ class CachePanel(QWidget):  # type: ignore[misc]
         self._is_filling = False
         self._usage: Usage | None = None
         self.is_on = QCheckBox("Keep embeddings of planes")
+        self.is_on.setToolTip(KEEPS)
         self.bar = QProgressBar()
         self.bar.setRange(0, STEPS)
         self.bar.setTextVisible(False)
@@ -77,6 +79,7 @@ class CachePanel(QWidget):  # type: ignore[misc]
         self.models.setWordWrap(True)
         self.folder = QLineEdit()
         self.folder.setReadOnly(True)
+        self.folder.setToolTip("Where they are kept.")
         self.quota = QDoubleSpinBox()
         self.quota.setRange(0.0, MOST_GB)
         self.quota.setDecimals(1)
@@ -172,7 +175,7 @@ class CachePanel(QWidget):  # type: ignore[misc]
         if settings.quota_gb is not None and not self.quota.hasFocus():
             self.quota.setValue(settings.quota_gb)
         tips = (
-            (self.is_on, ON, "A plane is encoded once; the next visit is instant."),
+            (self.is_on, ON, KEEPS),
             (
                 self.quota,
                 QUOTA_GB,

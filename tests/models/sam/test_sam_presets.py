@@ -102,3 +102,18 @@ def test_a_model_of_another_make(weights, tools):
         tools.load("filters", weights)
     with pytest.raises(nf.WeightsError, match="250 pixels is no multiple of 16"):
         tools.load("sam/vit_b", weights, side=250)
+
+
+def test_a_published_digest_tells_before_the_name(tmp_path, monkeypatch, tiny_sam):
+    """Whoever renames a file does not change what it is."""
+    import hashlib
+
+    from napari_fewshot.models.sam import _identify, identify
+
+    renamed = tmp_path / "medsam_vit_b.pth"
+    renamed.write_bytes(tiny_sam.read_bytes())
+    assert identify(renamed) == ("medsam/vit_b",)
+    digest = hashlib.sha256(renamed.read_bytes()).hexdigest()
+    monkeypatch.setitem(_identify.DIGESTS, digest, "medicosam/vit_b")
+    assert identify(renamed) == ("medicosam/vit_b",)
+    assert set(_identify.DIGESTS.values()) >= {"sam/vit_b", "sam/vit_l", "sam/vit_h"}

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from napari_fewshot.errors import WeightsError
+from napari_fewshot.models._catalogue import SAM_FAMILY
 from napari_fewshot.models.sam._configs import kind
 from napari_fewshot.models.sam._files import read_state
 from napari_fewshot.models.sam._presets import FAMILIES
 
-# SHA-256 of published files to the name of their model. Only digests that were checked
-# against their publisher may stand here.
-DIGESTS: dict[str, str] = {}
+# SHA-256 of published files to the name of their model.
+DIGESTS = {spec.sha256: spec.name for spec in SAM_FAMILY if spec.sha256}
 # Parts of file names, lower case, in this order; the first that fits decides.
 FILE_NAMES = (
     (r"lite[-_]?medsam", "medsam/lite"),
@@ -53,11 +53,10 @@ def identify(path: Any) -> tuple[str, ...]:
     names = fitting(*kind(read_state(file, lazy=True), file.name))
     if len(names) == 1:
         return names
-    if DIGESTS:
-        with file.open("rb") as opened:
-            known = DIGESTS.get(hashlib.file_digest(opened, "sha256").hexdigest())
-        if known is not None:
-            return (known,)
+    with file.open("rb") as opened:
+        known = DIGESTS.get(hashlib.file_digest(opened, "sha256").hexdigest())
+    if known is not None:
+        return (known,)
     for pattern, name in FILE_NAMES:
         match = re.search(pattern, file.name.lower())
         if match and match.expand(name) in names:
