@@ -6,7 +6,6 @@ import hashlib
 import platform
 import time
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from napari_fewshot.data import Hooks, Progress
 from napari_fewshot.errors import DataError, ModelError, PromptError, WeightsError
 from napari_fewshot.inference._checks import is_constant
 from napari_fewshot.inference._prompted import PROMPTABLE, encoding
-from napari_fewshot.inference._provenance import VERSIONED
+from napari_fewshot.inference._provenance import versions
 from napari_fewshot.inference._request import PlaneResult, Summary
 from napari_fewshot.methods import make_params
 from napari_fewshot.methods.everything import EverythingParams, find_objects
@@ -306,7 +305,7 @@ def _facts(
         "classes": {str(OBJECT): "object"},
         "versions": {
             "python": platform.python_version(),
-            **{name: metadata.version(name) for name in VERSIONED},
+            **versions(),
         },
         "inputs": {
             "query": {

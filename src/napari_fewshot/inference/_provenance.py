@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,6 +24,17 @@ class Fit(Protocol):
     names: dict[int, str]
     model: Any
     digests: list[str]
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in VERSIONED}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that decide what comes out."""
+    # Reading them takes as long as a fifth of a click.
+    return dict(_versions())
 
 
 def provenance_of(
@@ -57,7 +69,7 @@ def provenance_of(
         "classes": {str(v): n for v, n in fit.names.items()},
         "versions": {
             "python": platform.python_version(),
-            **{name: metadata.version(name) for name in VERSIONED},
+            **versions(),
         },
         "inputs": {
             "query": {

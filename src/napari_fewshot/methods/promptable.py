@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -142,8 +143,8 @@ class PromptableGuide:
             rest = True
         first = 0 if rest else min(1, prompts.clicks)
         first = max(first, prompts.clicks - REPLAYED)
-        given = digest_of(embedding.array, prompts.boxes, prompts.scribbles, mask)
-        said = f"{given} {first} {prompts.candidate}"
+        given = digest_of(prompts.boxes, prompts.scribbles, mask)
+        said = f"{_name(embedding)} {given} {first} {prompts.candidate}"
         logits, scores = np.zeros((0, 0, 0), np.float32), np.zeros(0, np.float32)
         for clicks in range(first, prompts.clicks + 1):
             hooks.check()
@@ -373,6 +374,18 @@ def low_resolution(mask: BoolArray, embedding: Embedding, side: int) -> FloatArr
     logits = np.full((side, side), -CERTAIN, np.float32)
     logits[:rows, :columns] = np.log(share / (1 - share))
     return logits
+
+
+# Digests of embeddings, which are large and come again with every click.
+_NAMES: WeakKeyDictionary[Embedding, str] = WeakKeyDictionary()
+
+
+def _name(embedding: Embedding) -> str:
+    """Tell embeddings apart."""
+    known = _NAMES.get(embedding)
+    if known is None:
+        known = _NAMES[embedding] = digest_of(embedding.array)
+    return known
 
 
 def digest_of(*arrays: Any) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +32,7 @@ from napari_fewshot.inference._propagation import (
     PROPAGATION_MODES,
     Propagation,
 )
-from napari_fewshot.inference._provenance import VERSIONED
+from napari_fewshot.inference._provenance import versions
 from napari_fewshot.io import open_image, open_labels, save_labels, suffix_of
 from napari_fewshot.methods.following import follower_of
 from napari_fewshot.models import load_model
@@ -265,7 +264,7 @@ def _summary(request: PropagationRequest, seconds: dict[str, float]) -> Summary:
         "objects": {str(v): _told(state, v) for v in state.objects},
         "versions": {
             "python": platform.python_version(),
-            **{name: metadata.version(name) for name in VERSIONED},
+            **versions(),
         },
         "inputs": {
             "query": {
