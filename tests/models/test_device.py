@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -96,12 +95,33 @@ def test_fast_takes_half_only_where_masks_stay(forgetful, tiny_sam):
     assert resolve_precision("cpu", "bf16") == "bf16"
 
 
+class Stopwatch:
+    """Time that passes only when work is done, whatever else the machine does."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    def spend(self, seconds):
+        self.now += seconds
+
+
 def test_batch_sizes():
-    crowded = _measure.batch_times(lambda n: time.sleep(0.002 * n * n), (1, 4, 8))
-    assert list(crowded) == ["1", "4"]
+    watch = Stopwatch()
+    crowded = _measure.batch_times(
+        lambda n: watch.spend(0.002 * n * n), (1, 4, 8), clock=watch
+    )
+    assert crowded == pytest.approx({"1": 2, "4": 8})
     assert _measure.best_size(crowded) == 1
-    shared = _measure.batch_times(lambda _: time.sleep(0.01), (1, 4, 8))
+    shared = _measure.batch_times(lambda _: watch.spend(0.01), (1, 4, 8), clock=watch)
     assert _measure.best_size(shared) == 8
+    # Two things cost 0.8 s: eight more would pass the budget of two seconds.
+    dear = _measure.batch_times(
+        lambda n: watch.spend(0.4 * n), (1, 2, 8), budget=2, clock=watch
+    )
+    assert list(dear) == ["1", "2"]
     assert list(_measure.batch_times(lambda _: None, (1, 4), budget=0)) == ["1"]
     assert _measure.best_size({"1": 10.0, "4": 8.1, "8": 8.0, "16": 30.0}) == 4
 
