@@ -4,6 +4,7 @@ from napari_fewshot.models._protocols import Encoder
 from napari_fewshot.models._recent import Recent, digest
 from napari_fewshot.models._registry import (
     automatic,
+    best_for_prompts,
     get_model_spec,
     how_to_get,
     installed_models,
@@ -20,6 +21,7 @@ __all__ = [
     "Recent",
     "Settings",
     "automatic",
+    "best_for_prompts",
     "digest",
     "get_model_spec",
     "how_to_get",

@@ -11,7 +11,8 @@ from napari_fewshot.errors import ModelError, WeightsError
 from napari_fewshot.models._catalogue import FILTERS as FILTERS
 from napari_fewshot.models._catalogue import HUGGING, SAM_FAMILY
 from napari_fewshot.models._catalogue import INCONTEXT as INCONTEXT
-from napari_fewshot.models._places import weights_of
+from napari_fewshot.models._catalogue_dense import DENSE, of_timm
+from napari_fewshot.models._places import models_folder, weights_of
 from napari_fewshot.models._settings import preferred
 
 if TYPE_CHECKING:
@@ -20,17 +21,19 @@ if TYPE_CHECKING:
 
 # spec -> module with `load(spec, checkpoint, device, precision) -> Encoder`.
 _SAM, _HF = "napari_fewshot.models.sam", "napari_fewshot.models.hf"
+_DENSE, _TIMM = "napari_fewshot.models.dense", "timm/"
 _MODELS: dict[str, tuple[ModelSpec, str]] = {
     INCONTEXT.name: (INCONTEXT, "napari_fewshot.models.incontext"),
     FILTERS.name: (FILTERS, "napari_fewshot.models.filters"),
     **{spec.name: (spec, _SAM) for spec in SAM_FAMILY},
     **{spec.name: (spec, _HF) for spec in HUGGING},
+    **{spec.name: (spec, _DENSE) for spec in DENSE},
 }
 
 
 def model_specs() -> tuple[ModelSpec, ...]:
-    """Return the facts about every model."""
-    return tuple(spec for spec, _ in _MODELS.values())
+    """Return the facts about every listed model, and installed ones of timm."""
+    return (*(spec for spec, _ in _MODELS.values()), *_unlisted())
 
 
 def get_model_spec(name: str) -> ModelSpec:
@@ -43,6 +46,8 @@ def get_model_spec(name: str) -> ModelSpec:
     """
     if name == "auto":
         name = INCONTEXT.name
+    if name.startswith(_TIMM) and name not in _MODELS:
+        return of_timm(name)
     if name not in _MODELS:
         near = difflib.get_close_matches(name, _MODELS, 1, cutoff=0.0)[0]
         raise ModelError(
@@ -50,6 +55,30 @@ def get_model_spec(name: str) -> ModelSpec:
             f"Models: auto, {', '.join(_MODELS)}."
         )
     return _MODELS[name][0]
+
+
+# Who answers prompts where nobody is named: general models, those first that answer
+# while one clicks; larger ones cost more patience than they bring.
+FOR_PROMPTS = (
+    "sam/vit_b",
+    "hqsam/vit_b",
+    "sam2/hiera_base_plus",
+    "sam2/hiera_small",
+    "sam/vit_l",
+    "hqsam/vit_l",
+    "sam2/hiera_large",
+    "sam/vit_h",
+    "hqsam/vit_h",
+    "sam2/hiera_tiny",
+    "hqsam/vit_tiny",
+    "mobilesam/vit_t",
+)
+
+
+def best_for_prompts() -> str:
+    """Return the installed model that answers prompts best, else the bundled one."""
+    here = (name for name in FOR_PROMPTS if _is_ready(_MODELS[name][0]))
+    return next(here, INCONTEXT.name)
 
 
 def installed_models() -> tuple[str, ...]:
@@ -138,9 +167,16 @@ def recognise(checkpoint: Any) -> str:
     published = {spec.file: spec.name for spec in HUGGING if spec.file}
     if Path(checkpoint).name in published:
         return published[Path(checkpoint).name]
+    from napari_fewshot.models.dense import identify
     from napari_fewshot.models.sam import choose
 
-    return choose(checkpoint)
+    try:
+        return choose(checkpoint)
+    except WeightsError:
+        name = identify(checkpoint)
+        if not name:
+            raise
+        return name
 
 
 def automatic(
@@ -169,12 +205,12 @@ def automatic(
 
     spec = get_model_spec(name)
     device, precision = preferred(device, precision)
-    place, module, half = resolve_device(device), _MODELS[spec.name][1], False
+    place, module, half = resolve_device(device), _module(spec), False
     if module == _SAM:
         from napari_fewshot.models.sam._presets import FAMILIES
 
         half = FAMILIES[spec.name].preset.half
-    elif module != _HF:
+    elif module not in (_HF, _DENSE):
         # The bundled ones know one precision only.
         precision = "fp32"
     return place, resolve_precision(place, precision, same_masks=half)
@@ -188,13 +224,25 @@ def _load(
     *,
     compiled: bool = False,
 ) -> Encoder:
-    module = _MODELS[spec.name][1]
+    module = _module(spec)
     if compiled and module != _SAM:
         raise ModelError(f"{spec.name} can't be compiled; leave compile out.")
     more = {"compiled": True} if compiled else {}
     loader = importlib.import_module(module).load
     encoder: Encoder = loader(spec, weights, device, precision, **more)
     return encoder
+
+
+def _unlisted() -> list[ModelSpec]:
+    """Return the facts about networks of timm that the user imported."""
+    folders = sorted(models_folder().glob(f"{_TIMM.replace('/', '--')}*"))
+    names = [folder.name.replace("--", "/", 1) for folder in folders]
+    return [of_timm(n) for n in names if n not in _MODELS and weights_of(n)]
+
+
+def _module(spec: ModelSpec) -> str:
+    """Return who loads a model; what is not listed is a network of timm."""
+    return _MODELS[spec.name][1] if spec.name in _MODELS else _DENSE
 
 
 def _load_unnamed(
