@@ -7,6 +7,7 @@ import pytest
 
 import napari_fewshot as nf
 from napari_fewshot.data import Image
+from napari_fewshot.io import import_weights
 
 
 @pytest.fixture
@@ -128,3 +129,15 @@ def test_a_model_with_classes_needs_no_evidence(tiny_sam, tmp_path, image):
     assert found.classes == {1: "class 1"}
     with pytest.raises(nf.SupportError):
         nf.segment(image, model="sam/vit_b", checkpoint=tiny_sam)
+
+
+def test_auto_takes_an_installed_model_for_prompts_alone(tiny_sam, image, blob_pair):
+    prompts = nf.PromptSet(points=[[30, 40]])
+    assert nf.segment(image, prompts=prompts).provenance["model"] == "incontext/small"
+    import_weights(tiny_sam, "sam/vit_b")
+    assert nf.segment(image, prompts=prompts).provenance["model"] == "sam/vit_b"
+    # Supports say more than a general model knows of them.
+    with_support = nf.segment(image, blob_pair(3), prompts=prompts, leave_one_out=False)
+    assert with_support.provenance["model"] == "incontext/small"
+    named = nf.segment(image, prompts=prompts, model="incontext/small")
+    assert named.provenance["model"] == "incontext/small"

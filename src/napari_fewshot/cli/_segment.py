@@ -1,7 +1,7 @@
 """``segment``: many files, one after the other, resumable.
 
-What is done is recorded in ``provenance.json`` after every file; a file whose record
-matches the request is skipped the next time.
+What is done is recorded in ``provenance.json``, after every file unless that would take
+longer than the files; a file whose record matches the request is skipped the next time.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import glob
 import hashlib
 import io as text_io
 import json
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,13 +40,16 @@ from napari_fewshot.io import (
     write_text,
 )
 from napari_fewshot.methods import get_method, params_to_dict, parse_params
-from napari_fewshot.session import Session, segment
+from napari_fewshot.session import Session, load_concept, segment
+from napari_fewshot.session._concepts import fill_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_fewshot.data import Prediction
+    from napari_fewshot.data import Concept, Prediction
 
+# Writing the records takes at most this share of the time.
+RECORD_SHARE = 0.05
 DONE, FAILED_ALL, FAILED_SOME, INTERRUPTED = 0, 1, 3, 130
 
 
@@ -56,8 +60,8 @@ class BatchOptions:
     supports: Sequence[tuple[str, str]]
     project: Path | None
     out: Path
-    method: str
-    model: str
+    method: str | None
+    model: str | None
     axes: str | None
     scale: str | None
     channels: str | None
@@ -69,6 +73,7 @@ class BatchOptions:
     device: str
     executor: str
     overwrite: bool
+    concept: Path | None = None
 
 
 def run_batch(queries: Sequence[str], options: BatchOptions) -> int:
@@ -86,8 +91,14 @@ def run_batch(queries: Sequence[str], options: BatchOptions) -> int:
     FewShotError
         If nothing can be started: no query, bad supports, unknown method.
     """
-    params = parse_words(options.method, options.params)
-    supports, project_query = _supports(options)
+    concept = None if options.concept is None else load_concept(options.concept)
+    method, model = options.method or "auto", options.model or "auto"
+    params: dict[str, Any] = {}
+    if concept is not None:
+        method, model, params = fill_in(concept, options.method, options.model, {})
+    options = replace(options, method=method, model=model)
+    params = {**params, **parse_words(method, options.params)}
+    supports, project_query = _supports(options, concept)
     if len(supports) or options.prompts is None:
         supports.check()
     files = find_files(queries)
@@ -106,6 +117,8 @@ def run_batch(queries: Sequence[str], options: BatchOptions) -> int:
         batch.report()
         Console(stderr=True).print("Interrupted. What was finished is kept.")
         return INTERRUPTED
+    finally:
+        batch.save()
     batch.report()
     return batch.exit_code()
 
@@ -168,6 +181,8 @@ class _Batch:
         self.records = _read_records(self.path)
         self.key = self._request_key()
         self.names: set[str] = set()
+        self.next_save = 0.0
+        self.is_saved = True
 
     def one(self, query: Any) -> None:
         """Segment one query; a failure is recorded, not raised."""
@@ -200,8 +215,19 @@ class _Batch:
             "query": _fingerprint(query),
             **prediction.provenance,
         }
-        write_text(self.path, json.dumps(self.records, indent=1))
+        self.is_saved = False
         self.rows.append(_row(name, target, prediction))
+        if time.monotonic() >= self.next_save:
+            self.save()
+
+    def save(self) -> None:
+        """Write ``provenance.json``: the record of every image."""
+        if self.is_saved:
+            return
+        start = time.monotonic()
+        write_text(self.path, json.dumps(self.records, indent=1))
+        now, self.is_saved = time.monotonic(), True
+        self.next_save = now + (now - start) / RECORD_SHARE
 
     def report(self) -> None:
         """Write ``report.csv``: a row per image."""
@@ -224,7 +250,7 @@ class _Batch:
         return segment(
             query,
             self.supports,
-            text=_parse_pairs(options.text, "--text") or None,
+            text=parse_pairs(options.text, "--text") or None,
             prompts=open_prompts(options.prompts) if options.prompts else None,
             method=options.method,
             model=options.model,
@@ -272,7 +298,7 @@ class _Batch:
     def _request_key(self) -> str:
         """Fingerprint of everything but the query."""
         options = self.options
-        cls = get_method(options.method).spec.params
+        cls = get_method(options.method or "auto").spec.params
         digest = hashlib.blake2b(digest_size=16)
         for support in self.supports:
             for plane in support.used_planes:
@@ -288,13 +314,14 @@ class _Batch:
         return digest.hexdigest()
 
 
-def _supports(options: BatchOptions) -> tuple[SupportSet, Any]:
+def _supports(options: BatchOptions, concept: Concept | None) -> tuple[SupportSet, Any]:
     """Open the supports; also the query that a project holds."""
-    names = {int(k): v[0] for k, v in _parse_pairs(options.classes, "--class").items()}
+    names = {int(k): v[0] for k, v in parse_pairs(options.classes, "--class").items()}
     given = [
         resolve_support(Support(image, mask, classes=names or None, axes=None))
         for image, mask in options.supports
     ]
+    given = [*(() if concept is None else concept.support), *given]
     if options.project is None:
         return SupportSet(given), None
     session = Session.load(options.project, autosave=False)
@@ -302,7 +329,7 @@ def _supports(options: BatchOptions) -> tuple[SupportSet, Any]:
     return SupportSet([*document.support_set(), *given]), document.query
 
 
-def _parse_pairs(words: Sequence[str], flag: str) -> dict[int, list[str]]:
+def parse_pairs(words: Sequence[str], flag: str) -> dict[int, list[str]]:
     """``1=nucleus: a dark nucleus | cell nucleus`` to ``{1: [phrases]}``."""
     found = {}
     for word in words:

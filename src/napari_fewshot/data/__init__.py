@@ -8,16 +8,19 @@ from napari_fewshot.data._axes import (
     resolve_scale,
 )
 from napari_fewshot.data._classes import ClassTable, SegmentClass, default_colour
+from napari_fewshot.data._concept import Concept
 from napari_fewshot.data._embedding import Embedding
 from napari_fewshot.data._hooks import Hooks, Progress
 from napari_fewshot.data._image import Image, apply_window, as_plane, intensity_window
 from napari_fewshot.data._prediction import Prediction
 from napari_fewshot.data._prompts import PlanePrompts, PromptSet, TextPrompt
 from napari_fewshot.data._sample import Plane, Sample
+from napari_fewshot.data._sparse import SparsePlanes
 from napari_fewshot.data._support import Support, SupportSet, layer_options
 
 __all__ = [
     "ClassTable",
+    "Concept",
     "Embedding",
     "Hooks",
     "Image",
@@ -28,6 +31,7 @@ __all__ = [
     "PromptSet",
     "Sample",
     "SegmentClass",
+    "SparsePlanes",
     "Support",
     "SupportSet",
     "TextPrompt",

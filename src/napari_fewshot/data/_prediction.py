@@ -45,6 +45,13 @@ class Prediction:
     provenance : dict
         JSON-able record: method, model, weights_sha256, params, versions, inputs,
         seconds, score_kind, executor, device, precision, seed.
+    plane_novelty : array, optional
+        How unlike the supports every plane is, ``(planes,)`` float32; above 1 it is
+        unfamiliar, and masks there are guesses. NaN where not segmented.
+    suggested : int, optional
+        The plane whose annotation would teach most.
+    redundant : tuple of str
+        Supports that teach nothing new beside the others.
     """
 
     labels: Any
@@ -59,3 +66,6 @@ class Prediction:
     support_scores: dict[str, dict[int, float]] = field(default_factory=dict)
     choice: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
+    plane_novelty: np.ndarray[Any, Any] | None = None
+    suggested: int | None = None
+    redundant: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari_fewshot._types import FloatArray
+    from napari_fewshot.inference._familiar import Familiarity
     from napari_fewshot.methods import (
         FittedMethod,
         PromptableGuide,
@@ -33,12 +34,15 @@ class Learnt:
         Judges masks on queries.
     guide : Prompter or PromptableGuide, optional
         Follows prompts; made when the first ones come.
+    familiarity : Familiarity, optional
+        Tells planes that are unlike the supports.
     """
 
     fitted: FittedMethod
     reliability: Reliability
     judge: ReverseJudge | None = None
     guide: Prompter | PromptableGuide | None = None
+    familiarity: Familiarity | None = None
     _plane: str = ""
     _maps: dict[int, FloatArray] = field(default_factory=dict)
 

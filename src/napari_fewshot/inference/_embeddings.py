@@ -339,11 +339,36 @@ class KeepingEncoder:
     """
 
     def __init__(self, model: Encoder) -> None:
-        self._model = model
+        self.model = model
         self.spec = model.spec
         self.sha256 = getattr(model, "sha256", "")
         self.device = getattr(model, "device", "cpu")
 
+    @property
+    def precision(self) -> str:
+        """With how many bits the model computes now."""
+        return str(getattr(self.model, "precision", "fp32"))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the model gave up, in sentences for the user."""
+        return tuple(getattr(self.model, "notes", ()))
+
     def encode(self, image: AnyArray) -> Embedding:
         """Return the embedding of one plane; see `EmbeddingCache.encode`."""
-        return get_cache().encode(self._model, image)
+        return get_cache().encode(self.model, image)
+
+    def blank_features(self, shape: tuple[int, int]) -> FloatArray:
+        """Return the features of a black plane: what they say of position alone.
+
+        Parameters
+        ----------
+        shape : (int, int)
+            Rows and columns of the plane.
+
+        Returns
+        -------
+        array (C, h, w) float32
+            The cells that show the plane.
+        """
+        return self.encode(np.zeros(shape, np.uint8)).cells

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from napari_fewshot.errors import WeightsError
+from napari_fewshot.inference._alike import banks_of
 from napari_fewshot.inference._cache import Learnt
 from napari_fewshot.inference._embeddings import KeepingEncoder
+from napari_fewshot.inference._familiar import Familiarity
 from napari_fewshot.inference._prompted import (
     ClassFinder,
     Prompting,
@@ -18,6 +20,7 @@ from napari_fewshot.inference._prompted import (
     prepare_prompting,
 )
 from napari_fewshot.inference._samples import collect_samples
+from napari_fewshot.inference._scale import at_query_scale
 from napari_fewshot.methods import (
     Reliability,
     ReverseJudge,
@@ -36,11 +39,15 @@ if TYPE_CHECKING:
     from napari_fewshot.inference._request import SegmentRequest
     from napari_fewshot.methods import CommonParams, Method
     from napari_fewshot.models import Encoder
+    from napari_fewshot.ops import ShapeBank
 
 
 @dataclass
 class Fit:
-    """What planes need: what was learnt, names of classes, who follows prompts."""
+    """What planes need: what was learnt, names of classes, who follows prompts.
+
+    Notes tell the user what was done to the supports, or could not be known.
+    """
 
     learnt: Learnt
     names: dict[int, str]
@@ -48,6 +55,8 @@ class Fit:
     digests: list[str]
     fillable: dict[int, bool]
     prompting: Prompting | None = None
+    notes: list[str] = field(default_factory=list)
+    banks: dict[int, ShapeBank] = field(default_factory=dict)
 
 
 @dataclass
@@ -95,6 +104,10 @@ def learn(
     )
     hooks.report(stage)
     samples, digests = collect_samples(request.support, hooks)
+    notes: list[str] = []
+    if params.match_scale:
+        query = request.query
+        samples, notes = at_query_scale(samples, query.plane_shape, query.pixel_size)
     classes = request.support.label_values
     names = {**asked, **request.support.class_names, **dict(request.classes)}
     encoder = _encoder(request, method)
@@ -102,7 +115,7 @@ def learn(
     key = json.dumps(
         [
             digests,
-            [s.group for s in samples],
+            [(s.group, s.name, s.labels.shape, s.pixel_size) for s in samples],
             method.spec.name,
             model,
             getattr(encoder, "sha256", None),
@@ -119,6 +132,7 @@ def learn(
         )
         if params.leave_one_out and learnt.reliability.kind == "leave-one-out":
             learnt.judge = _judge(encoder, samples, classes)
+            learnt.familiarity = _familiarity(encoder, samples, learnt, hooks)
         seconds["assess"] = time.perf_counter() - start
         if cache is not None:
             cache.put(key, learnt)
@@ -127,7 +141,8 @@ def learn(
     fillable = {v: not _has_holes(samples, v) for v in names}
     used = {v: n for v, n in names.items() if v in classes or v in asked}
     prompting = prepare_prompting(request, learnt, samples, classes, encoder)
-    return Fit(learnt, used, encoder, digests, fillable, prompting)
+    banks = banks_of(samples, names) if params.instances == "alike" else {}
+    return Fit(learnt, used, encoder, digests, fillable, prompting, notes, banks)
 
 
 def _unsupported(
@@ -176,12 +191,24 @@ def _judge(
         return None
 
 
+def _familiarity(
+    encoder: Encoder | None, samples: Sequence[Sample], learnt: Learnt, hooks: Hooks
+) -> Familiarity | None:
+    """Return who tells planes that are unlike the supports, as for `_judge`."""
+    try:
+        network = network_of(encoder)
+    except WeightsError:
+        return None
+    scores = learnt.reliability.support_scores
+    return Familiarity.fit(network, samples, scores, hooks)
+
+
 def _encoder(request: SegmentRequest, method: Method) -> Encoder | None:
     """Load the model of the request if the method uses one."""
     if not method.spec.uses_model:
         return None
     model = load_model(request.model, request.checkpoint, request.device)
-    return KeepingEncoder(model) if is_promptable(request) else model
+    return KeepingEncoder(model) if model.spec.needs_download else model
 
 
 def _has_holes(samples: Sequence[Sample], value: int) -> bool:

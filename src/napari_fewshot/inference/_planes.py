@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_fewshot.data import Hooks, Plane
+from napari_fewshot.inference._alike import objects_alike
 from napari_fewshot.inference._checks import is_constant
 from napari_fewshot.inference._request import PlaneResult, SegmentRequest
 from napari_fewshot.methods import Fused, Neighbours, Reliability, block_size
@@ -131,6 +132,9 @@ def finish_plane(
         fill_holes=fit.fillable if params.fill_holes else False,
         largest_only=params.largest_only,
     )
+    novelty = 0.0
+    if learnt.familiarity is not None and seen is not None:
+        novelty = learnt.familiarity.novelty(seen.image)
     scores = {}
     for value, probability in maps.items():
         score = _plane_score(value, probability, learnt.reliability)
@@ -143,8 +147,11 @@ def finish_plane(
             score = (score + JUDGE_WEIGHT * taught) / (1 + JUDGE_WEIGHT)
         scores[value] = score
         tally.add(value, score, bool(mask.any()))
+    tally.note(number, scores, novelty)
     instances = None
-    if params.instances != "none":
+    if params.instances == "alike":
+        instances = objects_alike(labels, maps, fit.banks)
+    elif params.instances != "none":
         instances = split_instances(labels, params.instances)
     elif any(a.objects is not None for a in answers.values()):
         instances = _objects(labels, answers)
@@ -156,6 +163,7 @@ def finish_plane(
         _kept(request, query.n_planes, maps),
         {v: a.candidates for v, a in answers.items() if len(a.candidates)},
         {v: a.scores for v, a in answers.items()},
+        novelty,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,12 @@ from napari_fewshot.methods import (
     network_of,
     sigmoid,
 )
-from napari_fewshot.models import get_model_spec, load_model, recognise
+from napari_fewshot.models import (
+    best_for_prompts,
+    get_model_spec,
+    load_model,
+    recognise,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -126,6 +131,22 @@ def prepare_prompting(
         else:
             learnt.guide = Prompter.fit(network_of(encoder), samples, classes)
     return Prompting(learnt.guide, dict(request.prompts), request.query.n_planes)
+
+
+def with_model(request: SegmentRequest) -> SegmentRequest:
+    """Return a request that names its model where prompts are all there is.
+
+    Parameters
+    ----------
+    request : SegmentRequest
+        With supports, or a model of the user's choice, it stays as it is.
+    """
+    asks = request.task == "segment" and request.prompts and not len(request.support)
+    if request.model != "auto" or request.checkpoint is not None:
+        return request
+    if asks or request.task == "encode":
+        return replace(request, model=best_for_prompts())
+    return request
 
 
 def is_promptable(request: SegmentRequest) -> bool:

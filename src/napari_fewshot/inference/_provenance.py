@@ -24,6 +24,7 @@ class Fit(Protocol):
     names: dict[int, str]
     model: Any
     digests: list[str]
+    notes: list[str]
 
 
 @functools.cache
@@ -95,6 +96,6 @@ def provenance_of(
         "score_kind": fit.learnt.reliability.kind,
         "device": str(getattr(fit.model, "device", "cpu")),
         "precision": str(getattr(fit.model, "precision", "fp32")),
-        "notes": list(getattr(fit.model, "notes", ())),
+        "notes": [*getattr(fit.model, "notes", ()), *fit.notes],
         "seed": params.seed,
     }

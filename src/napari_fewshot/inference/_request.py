@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from napari_fewshot._types import BoolArray, FloatArray, LabelArray
     from napari_fewshot.data import Image, PromptSet, SupportSet, TextPrompt
+    from napari_fewshot.inference._evidence import Evidence
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +36,10 @@ class SegmentRequest:
     classes : dict of int to str
         Names of the classes.
     checkpoint, device : str, optional
-    task : {"segment", "encode", "everything", "propagate"}
+    task : {"segment", "encode", "everything", "propagate", "check", "explain"}
         Besides segmenting: only make the embeddings of the planes, so that later
-        prompts need not wait; find all objects; or carry objects over the planes.
+        prompts need not wait; find all objects; carry objects over the planes; say what
+        to expect of the supports; or tell how the planes come out as they do.
     options : dict
         Of the task; see `run_task`.
     """
@@ -77,6 +79,10 @@ class PlaneResult:
         Masks that the prompts of a class may mean, the best first.
     candidate_scores : dict of int to tuple of float
         Predicted intersection over union of each.
+    novelty : float
+        How unlike the supports the plane is; above 1 it is unfamiliar. 0: not known.
+    evidence : dict of int to Evidence
+        Intermediates per class, where the task was to explain.
     """
 
     plane: int
@@ -86,6 +92,8 @@ class PlaneResult:
     probabilities: Mapping[int, FloatArray] = field(default_factory=dict)
     candidates: Mapping[int, BoolArray] = field(default_factory=dict)
     candidate_scores: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    novelty: float = 0.0
+    evidence: Mapping[int, Evidence] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +110,10 @@ class Summary:
     choice : str
         One line on what ``auto`` chose and why.
     provenance : dict
+    suggested : int, optional
+        The plane whose annotation would teach most: unsure and unlike the supports.
+    redundant : tuple of str
+        Supports that teach nothing new beside the others.
     """
 
     classes: Mapping[int, str]
@@ -111,6 +123,8 @@ class Summary:
     support_scores: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     choice: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
+    suggested: int | None = None
+    redundant: tuple[str, ...] = ()
 
 
 OnPlane = Callable[[PlaneResult], None]

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 from napari_fewshot.data import Hooks, Progress
 from napari_fewshot.errors import PromptError
 from napari_fewshot.inference._checks import check_request
+from napari_fewshot.inference._evidence import redundant_of
 from napari_fewshot.inference._learn import learn
 from napari_fewshot.inference._planes import finish_plane, look_at_all
 from napari_fewshot.inference._prompted import (
     asks_nothing,
     knows_classes,
     prompted_planes,
+    with_model,
 )
 from napari_fewshot.inference._provenance import provenance_of
 from napari_fewshot.inference._request import SegmentRequest, Summary
@@ -65,8 +67,9 @@ def run(
     TypeError, ValueError
         For unknown parameters or values outside their limits.
     """
+    request = with_model(request)
     if request.task != "segment":
-        return run_task(request, hooks, on_plane)
+        return run_task(request, hooks, on_plane, cache)
     seconds: dict[str, float] = {}
     method = get_method(request.method)
     params = make_params(method.spec.params, request.params)
@@ -95,6 +98,8 @@ def run(
         provenance=provenance_of(
             request, params, fit, tally.digest.hexdigest(), seconds
         ),
+        suggested=tally.suggested,
+        redundant=redundant_of(fit),
     )
 
 

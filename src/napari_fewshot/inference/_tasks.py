@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from napari_fewshot.errors import ModelError
 from napari_fewshot.inference._everything import EverythingRequest, run_everything
+from napari_fewshot.inference._evidence import (
+    check_supports,
+    explain_planes,
+)
 from napari_fewshot.inference._prompted import encoding
 from napari_fewshot.inference._propagate import (
     PropagationRequest,
@@ -24,10 +28,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_fewshot.data import Hooks
+    from napari_fewshot.inference._cache import FitCache
     from napari_fewshot.inference._request import OnPlane, SegmentRequest
 
 
-def run_task(request: SegmentRequest, hooks: Hooks, on_plane: OnPlane) -> Summary:
+def run_task(
+    request: SegmentRequest,
+    hooks: Hooks,
+    on_plane: OnPlane,
+    cache: FitCache | None = None,
+) -> Summary:
     """Do what a request asks for besides segmenting.
 
     Parameters
@@ -42,11 +52,18 @@ def run_task(request: SegmentRequest, hooks: Hooks, on_plane: OnPlane) -> Summar
         ``"propagate"``
             ``masks``: ``{object: {plane: (H, W) bool}}``, the annotated planes;
             ``mode``: one of `PROPAGATION_MODES`, optional.
+        ``"check"``
+            No options; learns, says what to expect of the supports, segments nothing.
+            A run that follows finds what was learnt in the cache.
+        ``"explain"``
+            No options; hands out every intermediate of the method on the planes.
     hooks : Hooks
         Progress and cancelling.
     on_plane : callable
         Receives a `PlaneResult` for every finished plane; its labels are numbers of
         objects when objects are propagated.
+    cache : FitCache, optional
+        As for `run`.
 
     Raises
     ------
@@ -58,10 +75,12 @@ def run_task(request: SegmentRequest, hooks: Hooks, on_plane: OnPlane) -> Summar
         "everything": _everything,
         "propagate": _propagate,
     }
+    learning = {"check": check_supports, "explain": explain_planes}
+    if request.task in learning:
+        return learning[request.task](request, hooks, on_plane, cache)
     if request.task not in tasks:
-        raise ModelError(
-            f"There is no task {request.task!r}. Tasks: segment, {', '.join(tasks)}."
-        )
+        every = ", ".join([*tasks, *learning])
+        raise ModelError(f"There is no task {request.task!r}. Tasks: segment, {every}.")
     return tasks[request.task](request, hooks, on_plane)
 
 

@@ -2,6 +2,7 @@
 
 from napari_fewshot.io._atomic import atomic_write, write_text
 from napari_fewshot.io._bundle import bundle_models, import_bundle, is_bundle
+from napari_fewshot.io._concept import is_concept, read_concept, write_concept
 from napari_fewshot.io._download import download_model
 from napari_fewshot.io._images import (
     SUFFIXES,
@@ -26,6 +27,12 @@ from napari_fewshot.io._models import (
 )
 from napari_fewshot.io._places import cache_folder, data_folder, log_folder
 from napari_fewshot.io._prompts import open_prompts
+from napari_fewshot.io._records import (
+    image_record,
+    relabelled,
+    restore_image,
+    restore_support,
+)
 
 __all__ = [
     "SUFFIXES",
@@ -37,22 +44,29 @@ __all__ = [
     "data_folder",
     "download_model",
     "downloaded_models",
+    "image_record",
     "import_bundle",
     "import_weights",
     "installed_model",
     "is_bundle",
+    "is_concept",
     "labels_suffix",
     "log_folder",
     "open_image",
     "open_labels",
     "open_prompts",
+    "read_concept",
+    "relabelled",
     "remove_model",
     "resolve_support",
+    "restore_image",
+    "restore_support",
     "save_labels",
     "save_settings",
     "smallest_dtype",
     "stem_of",
     "suffix_of",
     "verify_model",
+    "write_concept",
     "write_text",
 ]

@@ -1,6 +1,10 @@
 """The application: every user verb is one method of `Session`."""
 
+from napari_fewshot.data import SparsePlanes
 from napari_fewshot.session._api import list_methods, list_models, segment
+from napari_fewshot.session._compare import compare
+from napari_fewshot.session._comparison import Candidate, Comparison
+from napari_fewshot.session._concept_files import load_concept, save_concept
 from napari_fewshot.session._everything import segment_everything
 from napari_fewshot.session._jobs import Executor, InlineExecutor, Job, get_executor
 from napari_fewshot.session._object_rows import POLICIES, ObjectRow, Pending
@@ -8,11 +12,13 @@ from napari_fewshot.session._preview import Preview
 from napari_fewshot.session._project import ProjectInfo
 from napari_fewshot.session._propagate import propagate
 from napari_fewshot.session._session import Session
-from napari_fewshot.session._sparse import SparsePlanes
 from napari_fewshot.session._state import SessionState, SupportRow
+from napari_fewshot.session._trust_api import check_supports, explain
 
 __all__ = [
     "POLICIES",
+    "Candidate",
+    "Comparison",
     "Executor",
     "InlineExecutor",
     "Job",
@@ -24,10 +30,15 @@ __all__ = [
     "SessionState",
     "SparsePlanes",
     "SupportRow",
+    "check_supports",
+    "compare",
+    "explain",
     "get_executor",
     "list_methods",
     "list_models",
+    "load_concept",
     "propagate",
+    "save_concept",
     "segment",
     "segment_everything",
 ]

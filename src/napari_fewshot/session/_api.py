@@ -13,6 +13,7 @@ from napari_fewshot.io import open_image, resolve_support, save_labels, suffix_o
 from napari_fewshot.methods import get_method, make_params, method_names
 from napari_fewshot.models import installed_models, model_specs
 from napari_fewshot.session._collect import Collector
+from napari_fewshot.session._concepts import as_concept, fill_in
 from napari_fewshot.session._jobs import get_executor
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ def segment(
     support: Any = None,
     text: Any = None,
     prompts: Any = None,
-    method: str = "auto",
-    model: str = "auto",
+    method: str | None = None,
+    model: str | None = None,
     *,
     scale: Any = None,
     axes: str | None = None,
@@ -43,13 +44,15 @@ def segment(
     ----------
     query : array, path or layer
         What to segment: a plane, a stack, RGB or multichannel.
-    support : Support, SupportSet, (image, labels) or a list of them
-        The annotated examples.
+    support : Support, SupportSet, (image, labels), a list of them, or a concept
+        The annotated examples. A `Concept` or a ``.fewshot`` file also brings method,
+        model and parameters, where they are not given.
     text, prompts : optional
         Points, boxes, scribbles or a first mask: a `PromptSet`, or one per class in a
         dict; with or without supports. Text is not understood yet: it is refused.
     method, model : str
-        See `list_methods` and `list_models`; ``"auto"`` chooses on the supports.
+        See `list_methods` and `list_models`; ``"auto"``, the default, chooses on the
+        supports.
     scale : sequence of float, optional
         Pixel size per spatial axis (z, y, x).
     axes : str, optional
@@ -81,6 +84,11 @@ def segment(
     TypeError
         For an unknown parameter; the message names the nearest one.
     """
+    concept = as_concept(support)
+    if concept is not None:
+        support = concept.support
+        method, model, params = fill_in(concept, method, model, params)
+    method, model = method or "auto", model or "auto"
     make_params(get_method(method).spec.params, params)
     image = open_image(query, axes=axes, scale=scale, channels=channels)
     request = SegmentRequest(

@@ -48,6 +48,7 @@ class Collector:
         self.instances: Any = None
         self.probabilities: dict[int, Any] = {}
         self.plane_scores: dict[int, Any] = {}
+        self.plane_novelty: Any = None
         for plane, labels in (kept or {}).items():
             self.labels[query.label_key(plane)] = labels
 
@@ -56,6 +57,10 @@ class Collector:
         key = self.query.label_key(result.plane)
         self.labels[key] = result.labels
         shape, count = self.query.label_shape, self.query.n_planes
+        if result.novelty:
+            if self.plane_novelty is None:
+                self.plane_novelty = np.full(count, np.nan, np.float32)
+            self.plane_novelty[result.plane] = result.novelty
         for value, score in result.scores.items():
             if value not in self.plane_scores:
                 self.plane_scores[value] = np.full(count, np.nan, np.float32)
@@ -86,6 +91,9 @@ class Collector:
             support_scores={k: dict(v) for k, v in summary.support_scores.items()},
             choice=summary.choice,
             provenance={**summary.provenance, "executor": executor},
+            plane_novelty=self.plane_novelty,
+            suggested=summary.suggested,
+            redundant=summary.redundant,
         )
 
 

@@ -10,14 +10,13 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from napari_fewshot.data import ClassTable, Support
+from napari_fewshot.data import ClassTable, SparsePlanes, Support
 from napari_fewshot.io import open_image, resolve_support
 from napari_fewshot.methods import get_method, make_params
 from napari_fewshot.models import get_model_spec
 from napari_fewshot.session._api import normalise_prompts, normalise_text
 from napari_fewshot.session._edits import change_row, find_row
 from napari_fewshot.session._history import History
-from napari_fewshot.session._sparse import SparsePlanes
 from napari_fewshot.session._state import Document, SupportRow
 
 if TYPE_CHECKING:

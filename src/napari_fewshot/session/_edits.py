@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fewshot.data import Image, Support
+from napari_fewshot.data import Image, SparsePlanes, Support
 from napari_fewshot.errors import DataError
 from napari_fewshot.inference import SegmentRequest
-from napari_fewshot.session._sparse import SparsePlanes
 from napari_fewshot.session._state import Document, SupportRow
 
 if TYPE_CHECKING:
@@ -69,7 +68,12 @@ def reject_planes(document: Document, planes: Sequence[int]) -> Document:
 def with_result(document: Document, result: Prediction) -> Document:
     """Return a version that holds a result; rows carry its leave-one-out scores."""
     rows = tuple(
-        replace(r, scores=_scores_of(r, result.support_scores)) for r in document.rows
+        replace(
+            r,
+            scores=scores_of(r, result.support_scores),
+            redundant=r.name in result.redundant,
+        )
+        for r in document.rows
     )
     classes = document.classes.merged({**result.classes, **document.classes.names})
     return replace(document, rows=rows, classes=classes, result=result)
@@ -106,7 +110,7 @@ def make_request(document: Document, planes: Sequence[int] | None) -> SegmentReq
     )
 
 
-def _scores_of(
+def scores_of(
     row: SupportRow, found: Mapping[str, Mapping[int, float]]
 ) -> Mapping[int, float]:
     """Lowest score per class over the planes of a support."""

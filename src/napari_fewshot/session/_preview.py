@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from napari_fewshot.data import Image, Progress, PromptSet, SupportSet
 from napari_fewshot.errors import Cancelled
 from napari_fewshot.inference import PROMPTABLE, SegmentRequest, Summary
-from napari_fewshot.models import get_model_spec
+from napari_fewshot.models import best_for_prompts, get_model_spec
 from napari_fewshot.session._edits import expect_query
 
 if TYPE_CHECKING:
@@ -250,7 +250,10 @@ def single_plane(query: Image, plane: int) -> Image:
 
 def model_is_promptable(document: Document) -> bool:
     """Whether the chosen model answers to prompts by itself."""
-    return get_model_spec(document.model).task == PROMPTABLE
+    name = document.model
+    if name == "auto" and document.checkpoint is None:
+        name = best_for_prompts()
+    return get_model_spec(name).task == PROMPTABLE
 
 
 def fitting_supports(document: Document, value: int) -> SupportSet:

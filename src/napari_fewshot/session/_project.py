@@ -24,16 +24,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fewshot.data import ClassTable, Image, Support
+from napari_fewshot.data import ClassTable, Image
 from napari_fewshot.errors import DataError, FewShotError, StorageError
-from napari_fewshot.io import atomic_write, data_folder, open_image, write_text
+from napari_fewshot.io import (
+    atomic_write,
+    data_folder,
+    image_record,
+    open_image,
+    restore_image,
+    restore_support,
+    write_text,
+)
 from napari_fewshot.session._project_objects import (
     object_entry,
     pending_entry,
     read_objects,
     read_pending,
 )
-from napari_fewshot.session._sparse import SparsePlanes
 from napari_fewshot.session._state import Document, SupportRow
 
 if TYPE_CHECKING:
@@ -249,7 +256,7 @@ class _Writer:
             "accepted_plane": row.accepted_plane,
             "name": support.name,
             "classes": {str(v): n for v, n in (support.classes or {}).items()},
-            "image": _describe(support.source),
+            "image": image_record(support.source),
             "images": {str(p): n for p, n in known["images"].items()},
             "labels": {str(p): n for p, n in known["labels"].items()},
         }
@@ -258,7 +265,7 @@ class _Writer:
         query = document.query
         if query is None:
             return None
-        entry: dict[str, Any] = {**_describe(query), "path": document.query_source}
+        entry: dict[str, Any] = {**image_record(query), "path": document.query_source}
         size = int(np.prod(query.shape)) * np.dtype(query.array.dtype).itemsize
         if document.query_source is None and size <= MAX_QUERY_BYTES:
             known = _DIGESTS.get(query)
@@ -270,50 +277,11 @@ class _Writer:
         return entry
 
 
-def _describe(image: Image) -> dict[str, Any]:
-    """All of an image but its pixels, with axes in plane order and chosen channels."""
-    leading = "".join(a for a in image.axes if a in "tz")
-    shape = [*image.leading_shape, *image.plane_shape]
-    return {
-        "axes": leading + ("yxc" if image.channels else "yx"),
-        "shape": [*shape, len(image.channels)] if image.channels else shape,
-        "scale": image.scale,
-        "name": image.name,
-        "window": image.window,
-    }
-
-
-def _restore(entry: dict[str, Any], planes: Mapping[int, AnyArray]) -> Image:
-    """Rebuild an image from its planes, seen through the window it had."""
-    n_leading = sum(a in "tz" for a in entry["axes"])
-    array = SparsePlanes(tuple(entry["shape"]), n_leading, planes)
-    channels = list(range(entry["shape"][-1])) if "c" in entry["axes"] else None
-    image = Image.from_array(
-        array,
-        axes=entry["axes"],
-        scale=entry["scale"],
-        channels=channels,
-        name=entry["name"],
-    )
-    image.__dict__["window"] = tuple(entry["window"])
-    return image
-
-
 def _read_row(entry: dict[str, Any], arrays: Path) -> SupportRow:
     images = {int(p): _load(arrays, n) for p, n in entry["images"].items()}
     labels = {int(p): _load(arrays, n) for p, n in entry["labels"].items()}
-    source = _restore(entry["image"], images)
-    support = Support(
-        source.array,
-        SparsePlanes(source.label_shape, len(source.leading_shape), labels),
-        classes={int(v): n for v, n in entry["classes"].items()},
-        scale=source.scale,
-        axes=source.axes,
-        channels=source.channels or None,
-        name=entry["name"],
-        planes=tuple(images),
-    )
-    support.__dict__["source"] = source
+    classes = {int(v): n for v, n in entry["classes"].items()}
+    support = restore_support(entry["image"], images, labels, classes, entry["name"])
     return SupportRow(entry["key"], support, entry["muted"], entry["accepted_plane"])
 
 
@@ -329,7 +297,7 @@ def _read_query(
     if "planes" not in entry:
         return None, None
     planes = {i: _load(arrays, name) for i, name in enumerate(entry["planes"])}
-    return _restore(entry, planes), None
+    return restore_image(entry, planes), None
 
 
 def _load(arrays: Path, name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from napari_fewshot.data import Progress
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from napari_fewshot.session._collect import Collector
     from napari_fewshot.session._jobs import Executor, Job
     from napari_fewshot.session._searching import Gathered
+    from napari_fewshot.session._trials import Trial
+
+Gathering: TypeAlias = "Collector | Gathered | Trial"
 
 
 class Runner:
@@ -50,7 +53,7 @@ class Runner:
         self._on_outcome = on_outcome
         self._on_start = on_start
         self._generation = 0
-        self._collector: Collector | Gathered | None = None
+        self._collector: Gathering | None = None
         self._job: Job | None = None
 
     @property
@@ -63,7 +66,7 @@ class Runner:
         """Labels of the current run, as far as they are known; None without a run."""
         return None if self._collector is None else self._collector.labels
 
-    def start(self, request: SegmentRequest, collector: Collector | Gathered) -> Job:
+    def start(self, request: SegmentRequest, collector: Gathering) -> Job:
         """Start a run; a run that is on is cancelled and its results are dropped."""
         if self._job is not None:
             self._job.cancel()

@@ -14,20 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
-from napari_fewshot.data import (
-    Prediction,
-    Progress,
-    PromptSet,
-)
+from napari_fewshot.data import Prediction, Progress, PromptSet
 from napari_fewshot.errors import Cancelled, FewShotError, StorageError
 from napari_fewshot.inference import PlaneResult, Summary
 from napari_fewshot.methods import get_method
 from napari_fewshot.models import get_model_spec
-from napari_fewshot.session._api import (
-    expect_summary,
-)
+from napari_fewshot.session._api import expect_summary
 from napari_fewshot.session._autosave import Autosaver
 from napari_fewshot.session._collect import Collector
+from napari_fewshot.session._compare import Comparing
+from napari_fewshot.session._concept_files import ConceptFiles
 from napari_fewshot.session._editor import Editor
 from napari_fewshot.session._edits import make_request, with_result
 from napari_fewshot.session._jobs import Job, get_executor
@@ -42,8 +38,10 @@ from napari_fewshot.session._project import (
 )
 from napari_fewshot.session._runner import Runner
 from napari_fewshot.session._script import write_script
-from napari_fewshot.session._searching import Gathered, Tasks
+from napari_fewshot.session._searching import Gathered
 from napari_fewshot.session._state import Document, SessionState
+from napari_fewshot.session._trials import Trial
+from napari_fewshot.session._trust import Trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,7 +51,7 @@ if TYPE_CHECKING:
 BUSY = "A segmentation is already running. Cancel it first, or wait until it is done."
 
 
-class Session(Tasks):
+class Session(Comparing, Trust, ConceptFiles):
     """Supports, a query, a method and what came out, with undo and autosave.
 
     Parameters
@@ -266,7 +264,10 @@ class Session(Tasks):
             self._runner.deliver(job)
             expect_summary(job.outcome)
 
-    def _on_outcome(self, outcome: Any, collector: Collector | Gathered) -> None:
+    def _on_outcome(self, outcome: Any, collector: Any) -> None:
+        if isinstance(collector, Trial):
+            self._on_trial(outcome, collector)
+            return
         if isinstance(collector, Gathered):
             self._on_task_done(outcome, collector)
             return

@@ -41,6 +41,8 @@ class SupportRow:
         Plane of the query this row was accepted from.
     scores : dict of int to float
         Leave-one-out Dice of the last run, per class.
+    redundant : bool
+        Whether another support teaches the same.
     """
 
     key: int
@@ -48,6 +50,7 @@ class SupportRow:
     muted: bool = False
     accepted_plane: int | None = None
     scores: Mapping[int, float] = field(default_factory=dict)
+    redundant: bool = False
 
     @property
     def name(self) -> str:

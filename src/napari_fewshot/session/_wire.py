@@ -75,7 +75,7 @@ class ArrayHead:
 
 @dataclass(frozen=True)
 class PlaneHead:
-    """A `PlaneResult` whose arrays lie in the outbox."""
+    """A `PlaneResult` whose arrays lie in the outbox; rare evidence travels along."""
 
     plane: int
     scores: Mapping[int, float]
@@ -84,6 +84,8 @@ class PlaneHead:
     probabilities: Mapping[int, ArrayHead] = field(default_factory=dict)
     candidates: Mapping[int, ArrayHead] = field(default_factory=dict)
     candidate_scores: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    novelty: float = 0.0
+    evidence: Mapping[int, Any] = field(default_factory=dict)
 
 
 class Block:
@@ -173,6 +175,8 @@ def put_result(buffer: Any, result: PlaneResult) -> PlaneHead:
         maps,
         offered,
         dict(result.candidate_scores),
+        result.novelty,
+        dict(result.evidence),
     )
 
 
@@ -188,4 +192,6 @@ def get_result(buffer: Any, head: PlaneHead) -> PlaneResult:
         {v: get_array(buffer, h) for v, h in head.probabilities.items()},
         {v: get_array(buffer, h) for v, h in head.candidates.items()},
         dict(head.candidate_scores),
+        head.novelty,
+        dict(head.evidence),
     )
