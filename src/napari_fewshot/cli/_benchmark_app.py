@@ -20,28 +20,78 @@ def benchmark_few_shot(
     datasets: Annotated[str, typer.Option(help="Only these: a,b.")] = "",
     shots: Annotated[str, typer.Option(help="Numbers of supports.")] = "1,5",
     seeds: Annotated[int, typer.Option(help="Draws per number.", min=1)] = 3,
-    method: Annotated[str, typer.Option()] = "auto",
-    model: Annotated[str, typer.Option()] = "auto",
-    protocol: Annotated[str, typer.Option(help="planes or chaos.")] = "planes",
-    param: Annotated[list[str] | None, typer.Option("--param")] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            help="Methods: a,b or all. For reference: forest (a pixel classifier) and, "
+            "on volumes, copy (the support's mask)."
+        ),
+    ] = "auto",
+    model: Annotated[
+        str, typer.Option(help="Models: x,y; each method runs on each of them.")
+    ] = "auto",
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help="planes: masks. instances: single objects. chaos: volumes in folds."
+        ),
+    ] = "planes",
+    param: Annotated[
+        list[str] | None,
+        typer.Option("--param", help="name=value, or method.name=value for one."),
+    ] = None,
+    support_rule: Annotated[
+        str, typer.Option(help="Support of a fold (chaos): extra_scan or index_2.")
+    ] = "extra_scan",
+    episode: Annotated[
+        str,
+        typer.Option(
+            help="chaos: EP1, three support slices and known extent, or EP2, one "
+            "support slice for all slices."
+        ),
+    ] = "EP1",
+    limit_volumes: Annotated[
+        int | None, typer.Option(help="Queries of each fold at most (chaos).")
+    ] = None,
+    hd95: Annotated[
+        bool, typer.Option("--hd95", help="Surface distance of volumes, too.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the .jsonl file beside --json."),
+    ] = False,
     json_path: Annotated[Path | None, typer.Option("--json")] = None,
+    csv_path: Annotated[
+        Path | None, typer.Option("--csv", help="One row per query.")
+    ] = None,
+    plot_path: Annotated[
+        Path | None, typer.Option("--plot", help="Figures, .png or .svg.")
+    ] = None,
 ) -> None:
-    """Score a method by the few-shot protocol."""
-    from napari_fewshot.cli._benchmark import run_benchmark
-    from napari_fewshot.cli._segment import parse_words
+    """Score methods by the few-shot protocols, all on the very same episodes."""
+    from napari_fewshot.cli._benchmark_fewshot import run_benchmark
+    from napari_fewshot.cli._click_options import numbers
+    from napari_fewshot.cli._fewshot_options import FewShotOptions
+    from napari_fewshot.evaluation import VolumeRules
 
-    run_benchmark(
-        root,
-        datasets=[d for d in datasets.split(",") if d],
-        shots=[int(s) for s in shots.split(",")],
+    options = FewShotOptions(
+        methods=_words(method),
+        models=_words(model),
+        params=param or [],
+        datasets=_words(datasets),
+        shots=numbers("--shots", shots, int),
         seeds=seeds,
-        method=method,
-        model=model,
-        params=parse_words(method, param or []) if method != "copy" else {},
         protocol=protocol,
+        rules=VolumeRules(support_rule, episode, limit_volumes),
+        hd95=hd95,
+        device=device,
+        resume=resume,
         json_path=json_path,
-        echo=lambda line: print(line, flush=True),
+        csv_path=csv_path,
+        plot_path=plot_path,
     )
+    run_benchmark(root, options, echo=lambda line: print(line, flush=True))
 
 
 @benchmark_app.command("clicks")
@@ -125,3 +175,7 @@ def benchmark_clicks(
         plot_path=plot_path,
     )
     run_click_benchmark(root, options, echo=lambda line: print(line, flush=True))
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]

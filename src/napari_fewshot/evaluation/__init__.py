@@ -1,11 +1,11 @@
 """Metrics and benchmark protocols. Nothing here opens files or calls methods."""
 
 from napari_fewshot.evaluation._chaos import (
-    FLAGS,
     Volume,
     VolumeEpisode,
-    copy_support,
-    score_volumes,
+    VolumeRules,
+    VolumeScore,
+    score_volume,
     volume_episodes,
 )
 from napari_fewshot.evaluation._clicks import (
@@ -20,8 +20,10 @@ from napari_fewshot.evaluation._clicks import (
     simulate,
     spread_objects,
 )
+from napari_fewshot.evaluation._episodes import EpisodeScore, mean_of, row_of
 from napari_fewshot.evaluation._evaluate import evaluate
 from napari_fewshot.evaluation._metrics import instance_metrics, surface_metrics
+from napari_fewshot.evaluation._objects import AP_THRESHOLDS, object_precision
 from napari_fewshot.evaluation._protocol import (
     Pair,
     Row,
@@ -49,11 +51,20 @@ from napari_fewshot.evaluation._scribbles import (
     draw_scribbles,
     stroke,
 )
+from napari_fewshot.evaluation._significance import (
+    Comparison,
+    compare_pairs,
+    estimate_quality,
+    holm,
+    signed_rank,
+)
 
 __all__ = [
-    "FLAGS",
+    "AP_THRESHOLDS",
     "KINDS",
+    "Comparison",
     "Curve",
+    "EpisodeScore",
     "Interaction",
     "Pair",
     "Robot",
@@ -61,6 +72,8 @@ __all__ = [
     "Step",
     "Volume",
     "VolumeEpisode",
+    "VolumeRules",
+    "VolumeScore",
     "area_under",
     "background_ring",
     "binary_dice",
@@ -69,22 +82,28 @@ __all__ = [
     "click_largest_error",
     "click_pairs",
     "click_thickest_error",
-    "copy_support",
+    "compare_pairs",
     "draw_scribbles",
     "episode",
+    "estimate_quality",
     "evaluate",
+    "holm",
     "instance_metrics",
     "interval",
     "macro",
     "make_pair",
+    "mean_of",
     "measure",
     "near_background",
     "noisy_box",
     "noisy_boxes",
     "normalised_area",
+    "object_precision",
     "object_rng",
     "random_click",
-    "score_volumes",
+    "row_of",
+    "score_volume",
+    "signed_rank",
     "simulate",
     "spread_objects",
     "stroke",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_fewshot.errors import DataError
+from napari_fewshot.evaluation._objects import matches_at
 
 if TYPE_CHECKING:
     from napari_fewshot._types import AnyArray, BoolArray
@@ -116,36 +117,6 @@ def surface_metrics(
     }
 
 
-def match_objects(p: AnyArray, r: AnyArray) -> AnyArray:
-    """Return the IoUs of objects matched one to one for the largest total IoU.
-
-    Parameters
-    ----------
-    p, r : array
-        Object numbers, 0 is background.
-
-    Returns
-    -------
-    array (M,)
-        IoU of every matched pair with an overlap.
-    """
-    from scipy.optimize import linear_sum_assignment
-    from scipy.sparse import coo_matrix
-
-    _, first = np.unique(p, return_inverse=True)
-    _, second = np.unique(r, return_inverse=True)
-    # Make room for a background that may not occur.
-    first = first.ravel() + int(not (p == 0).any())
-    second = second.ravel() + int(not (r == 0).any())
-    joint = coo_matrix((np.ones(first.size), (first, second))).toarray()
-    both = joint[1:, 1:]
-    union = joint[1:].sum(1)[:, None] + joint[:, 1:].sum(0)[None, :] - both
-    iou = both / np.maximum(union, 1)
-    rows, columns = linear_sum_assignment(-iou)
-    matched: AnyArray = iou[rows, columns]
-    return matched[matched > 0]
-
-
 def instance_metrics(
     p: AnyArray, r: AnyArray, thresholds: tuple[float, ...]
 ) -> dict[str, float]:
@@ -165,11 +136,9 @@ def instance_metrics(
     dict
         ``f1@t`` and ``ap@t`` per threshold; NaN when there are no objects at all.
     """
-    n_p, n_r = (len(np.unique(x[x > 0])) for x in (p, r))
-    ious = match_objects(p, r) if n_p and n_r else np.zeros(0)
+    n_p, n_r, matched = matches_at(p, r, thresholds)
     found = {}
-    for t in thresholds:
-        hits = int((ious >= t).sum())
+    for t, hits in zip(thresholds, matched, strict=True):
         wrong = n_p + n_r - 2 * hits
         nothing = n_p + n_r == 0
         found[f"f1@{t:g}"] = float("nan") if nothing else 2 * hits / (2 * hits + wrong)
