@@ -65,7 +65,7 @@ def cosine_maps(features: FloatArray, prototypes: FloatArray) -> FloatArray:
     """
     cells = features / (np.linalg.norm(features, axis=0, keepdims=True) + EPSILON)
     rows = prototypes / (np.linalg.norm(prototypes, axis=1, keepdims=True) + EPSILON)
-    maps: FloatArray = np.einsum("pc,chw->phw", rows, cells)
+    maps: FloatArray = np.tensordot(rows, cells, 1)
     return maps
 
 

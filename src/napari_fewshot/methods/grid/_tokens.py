@@ -209,9 +209,10 @@ def cells_of(
     return np.concatenate(inside), np.concatenate(outside)
 
 
-def thinned(rows: FloatArray, most: int, seed: int) -> FloatArray:
+def thinned(rows: AnyArray, most: int, seed: int) -> AnyArray:
     """Return at most so many of the rows (N, C), drawn evenly with a fixed seed."""
     if len(rows) <= most:
         return rows
     chosen = np.random.default_rng(seed).choice(len(rows), most, replace=False)
-    return rows[np.sort(chosen)]
+    found: AnyArray = rows[np.sort(chosen)]
+    return found

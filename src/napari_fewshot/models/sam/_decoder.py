@@ -20,6 +20,24 @@ if TYPE_CHECKING:
 HEADS, DEPTH, HIDDEN = 8, 2, 2048
 
 
+@dataclass(frozen=True, eq=False)
+class Guidance:
+    """What PerSAM adds to the decoder (Zhang et al., ICLR 2024).
+
+    Attributes
+    ----------
+    bias : tensor (G G,), optional
+        In [0, 1], added to the weights with which tokens attend to the image, which
+        then go through another softmax: target-guided attention.
+    target : tensor (256,), optional
+        Added to the tokens before every block and before the last attention:
+        target-semantic prompting.
+    """
+
+    bias: Tensor | None = None
+    target: Tensor | None = None
+
+
 @dataclass(frozen=True)
 class DecoderConfig:
     """Make-up of the mask decoder.
@@ -53,18 +71,41 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(DIM, inner)
         self.out_proj = nn.Linear(inner, DIM)
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *more: Tensor) -> Tensor:
         """(B, n, 256), (B, m, 256) twice, to (B, n, 256).
 
-        What is the same for all of a batch may be given once, with B = 1.
+        What is the same for all of a batch may be given once, with B = 1. A bias (m,)
+        given besides is added to the weights before a second softmax.
         """
         count = max(len(q), len(k))
         parts = (self.q_proj(q), self.k_proj(k), self.v_proj(v))
         parts = tuple(p.expand(count, -1, -1) for p in parts)
         heads = [p.unflatten(-1, (HEADS, -1)).transpose(1, 2) for p in parts]
-        found = F.scaled_dot_product_attention(*heads)
+        if more:
+            found = biased_attention(heads[0], heads[1], heads[2], more[0])
+        else:
+            found = F.scaled_dot_product_attention(*heads)
         out: Tensor = self.out_proj(found.transpose(1, 2).flatten(2))
         return out
+
+
+def biased_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """Attend with softmax(softmax(q k / sqrt(c)) + bias).
+
+    Parameters
+    ----------
+    q, k, v : tensor (..., n, c), (..., m, c), (..., m, c)
+        Per head.
+    bias : tensor (m,)
+        Of the keys.
+
+    Returns
+    -------
+    tensor (..., n, c)
+    """
+    weights = (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(-1)
+    found: Tensor = (weights + bias).softmax(-1).to(v.dtype) @ v
+    return found
 
 
 class TwoWayBlock(nn.Module):
@@ -109,15 +150,19 @@ class TwoWayBlock(nn.Module):
         token_code: Tensor,
         image_code: Tensor,
         *more: Tensor,
+        toward: tuple[Tensor, ...] = (),
     ) -> tuple[Tensor, Tensor]:
         """(B, n, 256) and (B, m, 256), with codes of their places, to the same.
 
-        What is given besides goes to the attention between tokens and image.
+        What is given besides goes to the attention between tokens and image;
+        ``toward`` only where tokens attend.
         """
         if not self.image_first:
             tokens = self._read_tokens(tokens, token_code)
         k = image + image_code
-        read = self.cross_attn_token_to_image(tokens + token_code, k, image, *more)
+        read = self.cross_attn_token_to_image(
+            tokens + token_code, k, image, *more, *toward
+        )
         tokens = tokens + read
         if self.Adapter is not None:
             tokens = self.Adapter(tokens)
@@ -154,12 +199,34 @@ class TwoWayTransformer(nn.Module):
         self.norm_final_attn = nn.LayerNorm(DIM)
 
     def forward(
-        self, image: Tensor, code: Tensor, tokens: Tensor, *more: Tensor
+        self,
+        image: Tensor,
+        code: Tensor,
+        tokens: Tensor,
+        *more: Tensor,
+        guidance: Guidance | None = None,
     ) -> tuple[Tensor, Tensor]:
         """(B, m, 256), its code, (B, n, 256) to tokens and image."""
+        if guidance is not None:
+            return self._guided(image, code, tokens, guidance)
         start = tokens
         for layer in self.layers:
             tokens, image = layer(tokens, image, start, code, *more)
+        return self._finish(tokens, image, start, code)
+
+    def _guided(
+        self, image: Tensor, code: Tensor, tokens: Tensor, guidance: Guidance
+    ) -> tuple[Tensor, Tensor]:
+        start = tokens
+        toward = () if guidance.bias is None else (guidance.bias,)
+        target = 0.0 if guidance.target is None else guidance.target
+        for layer in self.layers:
+            tokens, image = layer(tokens + target, image, start, code, toward=toward)
+        return self._finish(tokens, image, start + target, code)
+
+    def _finish(
+        self, tokens: Tensor, image: Tensor, start: Tensor, code: Tensor
+    ) -> tuple[Tensor, Tensor]:
         read = self.final_attn_token_to_image(tokens + start, image + code, image)
         return self.norm_final_attn(tokens + read), image
 
@@ -199,6 +266,7 @@ class MaskDecoder(nn.Module):
         dense: Tensor,
         wanted: Sequence[int],
         early: Tensor | None = None,
+        guidance: Guidance | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Decode the masks of B objects on one image.
 
@@ -217,6 +285,8 @@ class MaskDecoder(nn.Module):
             classes.
         early : tensor (1, C, G, G), optional
             Early features of the encoder, which only HQ-SAM reads.
+        guidance : Guidance, optional
+            Where to look and for what.
 
         Returns
         -------
@@ -224,13 +294,18 @@ class MaskDecoder(nn.Module):
         quality : tensor (B, len(wanted))
             Predicted intersection over union.
         """
-        read, image = self.read(embedding, code, tokens, dense)
+        read, image = self.read(embedding, code, tokens, dense, guidance)
         heads = self.heads(read, wanted)
         logits = upscaled_masks(self.output_upscaling, image, heads)
         return logits, self.quality(read, wanted)
 
     def read(
-        self, embedding: Tensor, code: Tensor, tokens: Tensor, dense: Tensor
+        self,
+        embedding: Tensor,
+        code: Tensor,
+        tokens: Tensor,
+        dense: Tensor,
+        guidance: Guidance | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return output tokens (B, 1 + masks + .., 256) and the image (B, G G, 256)."""
         count = len(tokens)
@@ -240,7 +315,7 @@ class MaskDecoder(nn.Module):
         places = code.flatten(2).transpose(1, 2).contiguous()
         found: tuple[Tensor, Tensor]
         # The image is the same for all until the first block has changed it.
-        found = self.transformer(image, places, every)
+        found = self.transformer(image, places, every, guidance=guidance)
         return found
 
     def own(self) -> Tensor:

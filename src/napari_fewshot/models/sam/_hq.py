@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from napari_fewshot.models.sam._decoder import DecoderConfig, MaskDecoder, square
+from napari_fewshot.models.sam._decoder import (
+    DecoderConfig,
+    Guidance,
+    MaskDecoder,
+    square,
+)
 from napari_fewshot.models.sam._layers import LayerNorm2d, Mlp
 from napari_fewshot.models.sam._prompts import DIM
 
@@ -52,9 +57,10 @@ class HqMaskDecoder(MaskDecoder):
         dense: Tensor,
         wanted: Sequence[int],
         early: Tensor | None = None,
+        guidance: Guidance | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Decode the masks of B objects, see `MaskDecoder.forward`."""
-        read, image = self.read(embedding, code, tokens, dense)
+        read, image = self.read(embedding, code, tokens, dense, guidance)
         upscaled = self.output_upscaling(square(image))
         fine = self.embedding_encoder(embedding) + self.compress_vit_feat(early)
         fine = fine + self.embedding_maskfeature(upscaled)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_fewshot.data import Embedding
-from napari_fewshot.errors import ModelError
+from napari_fewshot.errors import ModelError, PromptError
 from napari_fewshot.models._device import (
     PRECISIONS,
     autocast,
@@ -18,7 +18,7 @@ from napari_fewshot.models._device import (
     is_compile_error,
     restore_parts,
 )
-from napari_fewshot.models.sam._decoder import MaskDecoder
+from napari_fewshot.models.sam._decoder import Guidance, MaskDecoder
 from napari_fewshot.models.sam._hq import HqMaskDecoder
 from napari_fewshot.models.sam._promptable import Promptable
 from napari_fewshot.models.sam._prompts import DIM, PromptEncoder
@@ -196,6 +196,8 @@ class SamModel(Promptable):
         boxes: Any = None,
         mask: Any = None,
         multimask: bool = True,
+        attention_bias: FloatArray | None = None,
+        target: FloatArray | None = None,
     ) -> tuple[FloatArray, FloatArray]:
         """Return low-resolution logits of one or many objects, decoded at once.
 
@@ -215,6 +217,11 @@ class SamModel(Promptable):
             For one object only.
         multimask : bool
             As for `predict`.
+        attention_bias : array (G, G), optional
+            Standardised similarity on the padded grid; its sigmoid makes the prompts
+            look there (PerSAM, Zhang et al., ICLR 2024).
+        target : array (256,), optional
+            Mean embedding of the object on a support, from this model (PerSAM).
 
         Returns
         -------
@@ -237,17 +244,26 @@ class SamModel(Promptable):
                 f"This embedding lacks the early features that {self.spec.name} reads; "
                 "encode the plane again."
             )
+        guidance = self._guidance(attention_bias, target)
         count, done = max(prompts.counts, default=1), 0
         found: list[tuple[FloatArray, FloatArray]] = []
         while done < count:
-            work = partial(self._decode, embedding, prompts, done, multimask=multimask)
+            work = partial(
+                self._decode, embedding, prompts, done, guidance, multimask=multimask
+            )
             found.append(self.within_memory(work, decoder=True, objects=count - done))
             done += len(found[-1][0])
         logits, quality = zip(*found, strict=True)
         return np.concatenate(logits), np.concatenate(quality)
 
     def _decode(
-        self, embedding: Embedding, prompts: Prompts, begin: int, *, multimask: bool
+        self,
+        embedding: Embedding,
+        prompts: Prompts,
+        begin: int,
+        guidance: Guidance | None,
+        *,
+        multimask: bool,
     ) -> tuple[FloatArray, FloatArray]:
         """Decode as many objects at once as memory has let, from number ``begin``."""
         network, wanted = self.network, self._wanted(multimask=multimask)
@@ -263,10 +279,37 @@ class SamModel(Promptable):
                     network.mask_decoder, network.mask_decoder2, *given
                 )
             else:
-                logits, quality = network.mask_decoder(
-                    *given, None if early is None else self._tensor(early)
-                )
+                read = None if early is None else self._tensor(early)
+                logits, quality = network.mask_decoder(*given, read, guidance)
         return _array(logits), _array(quality)
+
+    def _guidance(
+        self, bias: FloatArray | None, target: FloatArray | None
+    ) -> Guidance | None:
+        """Check guidance and bring it to the device."""
+        if bias is None and target is None:
+            return None
+        given = {"attention_bias": bias, "target": target}
+        shapes = {"attention_bias": (self.grid, self.grid), "target": (DIM,)}
+        for name, array in given.items():
+            if array is not None and np.shape(array) != shapes[name]:
+                raise PromptError(
+                    f"{name} has the shape {np.shape(array)}; {self.spec.name} needs "
+                    f"{shapes[name]}."
+                )
+        if self.classes:
+            raise PromptError(
+                f"{self.spec.name} finds its classes by itself; leave out "
+                "attention_bias and target."
+            )
+        near, wanted = (
+            None if a is None else torch.from_numpy(np.array(a, np.float32))
+            for a in (bias, target)
+        )
+        return Guidance(
+            None if near is None else near.sigmoid().flatten().to(self.device),
+            None if wanted is None else wanted.to(self.device),
+        )
 
     def _wanted(self, *, multimask: bool) -> Sequence[int]:
         """Which masks of the decoder are asked for."""
