@@ -89,6 +89,8 @@ def main() -> None:
     print("idle       ", idle)
     session.set_method(model="sam/vit_b", checkpoint=path)
     dock.show_tab("prompts")
+    # The layers of prompts are made now; they are not what encoding costs.
+    wait(after(1))
     encoding = Gaps().run(lambda: not session._previewer.is_busy)
     print("encoding   ", encoding, added(encoding, idle))
     clicks = click_times(dock)

@@ -2,7 +2,7 @@
 
 Run with ``make screenshots``, then look at every picture. Names after
 ``python docs/screenshots.py`` make only these: ``empty``, ``story``, ``prompts``,
-``sam``, ``objects``, ``models``, ``large``.
+``sam``, ``objects``, ``models``, ``compare``, ``trust``, ``show_how``, ``large``.
 """
 
 from __future__ import annotations
@@ -196,6 +196,88 @@ def models(theme: str) -> None:
     settle(0.1)
 
 
+def compare(theme: str) -> None:
+    """The dock *Compare*: before, side by side, and over the image."""
+    from napari_fewshot.viewer._actions import compare as open_compare
+
+    viewer = open_window(theme)
+    viewer.open_sample("napari-fewshot", "lungs")
+    viewer.layers[1].visible = False
+    viewer.layers.selection.active = viewer.layers[0]
+    dock = open_dock(viewer)
+    dock._go_to(4)
+    panel = open_compare(viewer)
+    shoot(viewer, f"compare-empty-{theme}.png")
+    panel.choices.methods.check(["pixel", "template", "prototype"])
+    panel.run_panel.segment_button.click()
+    until(lambda: not dock.session.is_running)
+    panel.go_button.click()
+    shoot(viewer, f"compare-{theme}.png")
+    panel.beside.setChecked(False)
+    shoot(viewer, f"compare-over-{theme}.png")
+    panel.clear()
+    close(viewer, dock)
+
+
+def trust(theme: str) -> None:
+    """Supports that were checked: one disagrees, one teaches nothing new; results."""
+    viewer = open_window(theme, (1280, 860))
+    viewer.open_sample("napari-fewshot", "nuclei_he")
+    strange = np.asarray(viewer.layers[0].data[0])[:256, :256, 1]
+    viewer.layers.clear()
+    viewer.open_sample("napari-fewshot", "nuclei_fluo")
+    # One plane of the stack was stained otherwise.
+    mixed = np.array(viewer.layers[0].data)
+    mixed[5] = (strange / strange.max() * mixed.max()).astype(mixed.dtype)
+    viewer.layers[0].data = mixed
+    viewer.layers[1].visible = False
+    viewer.layers.selection.active = viewer.layers[0]
+    dock = open_dock(viewer)
+    session = dock.session
+    session.set_method("matcher", "filters")
+    first = annotated_plane(viewer)
+    image = np.asarray(viewer.layers[0].data[first])
+    mask = np.asarray(viewer.layers[1].data[first]) > 0
+    names = {"classes": {1: "nucleus"}, "scale": (0.5, 0.5)}
+    session.add_support(image, mask, name="well A1.tif", **names)
+    session.add_support(image[::-1], mask, name="well B7.tif", **names)
+    dock.trust.bar.button.click()
+    until(lambda: not session.is_running)
+    settle()
+    scroll = dock.findChild(QScrollArea)
+    scroll.ensureWidgetVisible(dock.trust.bar)
+    dock.support_panel.list.scrollToBottom()
+    shoot(viewer, f"trust-{theme}.png")
+    session.remove_support(session.state.supports[-1].key)
+    session.remove_support(session.state.supports[-1].key)
+    dock.run_panel.segment_button.click()
+    until(lambda: not session.is_running)
+    settle()
+    scroll.verticalScrollBar().setValue(scroll.verticalScrollBar().maximum())
+    dock._go_to(5)
+    shoot(viewer, f"trust-results-{theme}.png")
+    close(viewer, dock)
+
+
+def show_how(theme: str) -> None:
+    """How a plane comes out: similarity, and the points that the method made."""
+    viewer = open_window(theme, (1280, 860))
+    viewer.open_sample("napari-fewshot", "nuclei_fluo")
+    viewer.layers[1].visible = False
+    viewer.layers.selection.active = viewer.layers[0]
+    dock = open_dock(viewer)
+    dock.session.set_method("matcher", "filters", params={"leave_one_out": False})
+    dock._go_to(annotated_plane(viewer) + 1)
+    scroll = dock.findChild(QScrollArea)
+    for button, name in (("show", "show-how"), ("unsure", "uncertainty")):
+        getattr(dock.trust.how, f"{button}_button").click()
+        until(lambda: not dock.session.is_running)
+        settle()
+        scroll.ensureWidgetVisible(dock.trust.how)
+        shoot(viewer, f"{name}-{theme}.png")
+    close(viewer, dock)
+
+
 def annotated_plane(viewer) -> int:
     """First plane of the sample that has labels."""
     return next(i for i, x in enumerate(viewer.layers[1].data) if np.any(x))
@@ -224,6 +306,9 @@ PICTURES = {
     "sam": sam,
     "objects": objects,
     "models": models,
+    "compare": compare,
+    "trust": trust,
+    "show_how": show_how,
 }
 
 

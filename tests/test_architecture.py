@@ -21,6 +21,7 @@ MAX_IMPORT_SECONDS = 0.3
 
 PUBLIC = [
     "Cancelled",
+    "Concept",
     "DataError",
     "Embedding",
     "FewShotError",
@@ -37,11 +38,16 @@ PUBLIC = [
     "WeightsError",
     "WorkerError",
     "__version__",
+    "check_supports",
+    "compare",
     "evaluate",
+    "explain",
     "list_methods",
     "list_models",
+    "load_concept",
     "load_model",
     "propagate",
+    "save_concept",
     "segment_everything",
     "segment",
 ]

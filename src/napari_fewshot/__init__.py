@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_fewshot.data import (
+        Concept,
         Embedding,
         Prediction,
         PromptSet,
@@ -38,9 +39,14 @@ if TYPE_CHECKING:
     from napari_fewshot.models import load_model
     from napari_fewshot.session import (
         Session,
+        check_supports,
+        compare,
+        explain,
         list_methods,
         list_models,
+        load_concept,
         propagate,
+        save_concept,
         segment,
         segment_everything,
     )
@@ -49,6 +55,7 @@ if TYPE_CHECKING:
 # costs nothing.
 _HOMES = {
     "Cancelled": "errors",
+    "Concept": "data",
     "DataError": "errors",
     "Embedding": "data",
     "FewShotError": "errors",
@@ -64,17 +71,23 @@ _HOMES = {
     "TextPrompt": "data",
     "WeightsError": "errors",
     "WorkerError": "errors",
+    "check_supports": "session",
+    "compare": "session",
     "evaluate": "evaluation",
+    "explain": "session",
     "list_methods": "session",
     "list_models": "session",
+    "load_concept": "session",
     "load_model": "models",
     "propagate": "session",
+    "save_concept": "session",
     "segment": "session",
     "segment_everything": "session",
 }
 
 __all__ = [
     "Cancelled",
+    "Concept",
     "DataError",
     "Embedding",
     "FewShotError",
@@ -91,11 +104,16 @@ __all__ = [
     "WeightsError",
     "WorkerError",
     "__version__",
+    "check_supports",
+    "compare",
     "evaluate",
+    "explain",
     "list_methods",
     "list_models",
+    "load_concept",
     "load_model",
     "propagate",
+    "save_concept",
     "segment",
     "segment_everything",
 ]

@@ -84,6 +84,11 @@ def test_import_list_info_verify_bundle_remove(weights, tmp_path, capsys, offere
     text = capsys.readouterr().out
     assert UNET in text
     assert "sam/vit_b " not in text
+    (row,) = (line for line in text.splitlines() if line.startswith(f"{UNET}  "))
+    assert f"{weights.stat().st_size / 1e6:.1f} MB" in row, "of the file, not published"
+    assert call("list") == 0
+    (row,) = (x for x in capsys.readouterr().out.splitlines() if x.startswith(MOBILE))
+    assert " 39 MB" in row, "not installed: as published"
     assert call("info", UNET) == 0
     assert "pinned" in capsys.readouterr().out
     # One sound model and one that is no weights file.

@@ -219,6 +219,16 @@ def test_wrong_prompts_are_explained(case):
         nf.segment(picture(disc()), prompts=nf.PromptSet(**values))
 
 
+def test_messages_about_one_mask_and_about_scribbles_are_english():
+    wrong = np.ones((5, 5), int)
+    for kind, words in (
+        ("mask", "The mask of class 1 has the shape .* Draw it on"),
+        ("scribbles", "The scribbles of class 1 have the shape .* Draw them on"),
+    ):
+        with pytest.raises(nf.PromptError, match=words):
+            nf.segment(picture(disc()), prompts=nf.PromptSet(**{kind: wrong}))
+
+
 def test_prompts_without_a_plane_number_in_a_stack():
     stack = np.stack([picture(disc(), i) for i in range(3)])
     with pytest.raises(nf.PromptError, match="no plane number"):

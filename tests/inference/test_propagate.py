@@ -9,9 +9,12 @@ import pytest
 import torch
 
 import napari_fewshot as nf
+from napari_fewshot.cli._carry import report_of
 from napari_fewshot.data import Hooks, Image
 from napari_fewshot.inference._propagate import PropagationRequest, run_propagation
-from napari_fewshot.inference._propagation import Propagation, plan
+from napari_fewshot.inference._propagation import Propagation, plan, stack_of
+from napari_fewshot.methods.following import follower_of
+from napari_fewshot.methods.projection import project
 from napari_fewshot.session._propagate import propagate
 
 SHAPE = (64, 72)
@@ -53,13 +56,14 @@ class BrightParts:
         self.looks.append(image)
         return image[..., 0]
 
-    def follow(self, seen, lesson, prompts, hooks):
+    def follow(self, seen, asks, hooks):
         from scipy import ndimage
 
         parts, _ = ndimage.label(seen > 0.5)
-        asked = np.unique(parts[prompts.mask])
-        found = np.isin(parts, asked[asked > 0])
-        return np.where(found, 4.0, -4.0).astype(np.float32), 0.9
+        for _, prompts in asks:
+            asked = np.unique(parts[prompts.mask])
+            found = np.isin(parts, asked[asked > 0])
+            yield np.where(found, 4.0, -4.0).astype(np.float32), 0.9
 
 
 def run(image, state, mode="auto", follower=None, hooks=None, **more):
@@ -71,7 +75,7 @@ def run(image, state, mode="auto", follower=None, hooks=None, **more):
 
 
 def state_of(truth, keys, value=1):
-    state = Propagation(SHAPE, len(truth))
+    state = Propagation(SHAPE, (range(len(truth)),))
     for key in keys:
         state.annotate(value, key, truth[key])
     return state
@@ -101,7 +105,7 @@ def dice(found, truth):
     ],
 )
 def test_a_change_undoes_no_more_than_its_neighbourhood(annotated, changed, stale):
-    assert plan(annotated, 10, changed) == tuple(stale)
+    assert plan(annotated, range(10), changed) == tuple(stale)
 
 
 def test_a_correction_does_its_planes_again_and_no_others():
@@ -209,7 +213,7 @@ def test_objects_keep_their_numbers_and_each_plane_is_looked_at_once():
 
 
 def test_the_higher_score_is_in_front_and_annotated_pixels_always():
-    state = Propagation(SHAPE, 2)
+    state = Propagation(SHAPE, (range(2),))
     state.annotate(1, 0, disc(30, 30, 10))
     state.annotate(2, 0, disc(30, 40, 10), "prompted", 0.99)
     both = disc(30, 30, 10) & disc(30, 40, 10)
@@ -233,6 +237,69 @@ def test_stopping_keeps_what_is_done():
         run_propagation(request, hooks, done.append)
     assert done == [1, 2, 3, 4]
     assert run(picture(truth), state, follower=BrightParts()) == [5, 6, 7, 8, 9]
+
+
+# -- time and depth --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("axes", ["tzyx", "ztyx"])
+@pytest.mark.parametrize("mode", ["interpolate", "mask", "memory"])
+def test_with_time_and_depth_objects_are_followed_along_z(axes, mode):
+    """Two time points that differ: what is known of one says nothing of the other."""
+    truth = np.stack([tube(5), tube(5, step=-2.0, column=50)])
+    keys = [(0, 0), (0, 4), (1, 0), (1, 4)]
+    if mode == "mask":
+        keys = [(0, 2)]  # the other time point was not annotated
+    painted = np.zeros(truth.shape, np.uint8)
+    image = np.stack([picture(one) for one in truth])
+    for key in keys:
+        painted[key] = truth[key]
+    if axes == "ztyx":
+        image, painted = (a.swapaxes(0, 1) for a in (image, painted))
+    query = Image.from_array(image, axes=axes)
+    state = Propagation.of(query)
+    for plane in range(query.n_planes):
+        if painted[query.label_key(plane)].any():
+            state.annotate(1, plane, painted[query.label_key(plane)] > 0)
+    follower = BrightParts(Remembering())
+    request = PropagationRequest(query, state, follower, mode)
+    run_propagation(request, Hooks(), lambda plane: None)
+    found = np.zeros(query.label_shape, bool)
+    for plane in range(query.n_planes):
+        found[query.label_key(plane)] = state.mask(1, plane)
+    found = found.swapaxes(0, 1) if axes == "ztyx" else found
+    assert dice(found[0], truth[0]) > 0.9
+    if mode == "mask":
+        assert not found[1].any()
+    else:
+        assert dice(found[1], truth[1]) > 0.9
+    if mode == "memory":
+        assert [length for length, _ in follower.model.calls] == [5, 5]
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "stack"),
+    [
+        ("tzyx", (2, 5), range(5, 10)),
+        ("ztyx", (5, 2), range(1, 10, 2)),
+        ("tyx", (5,), range(5)),
+        ("tzyx", (5, 1), range(5)),
+        ("ztyx", (5, 1), range(5)),
+    ],
+)
+def test_which_planes_follow_one_another(axes, shape, stack):
+    query = Image.from_array(np.zeros((*shape, 32, 32), np.uint8), axes=axes)
+    assert stack_of(query, stack[-1]) == stack
+
+
+def test_a_series_of_volumes_by_the_public_function():
+    truth = np.stack([tube(4), tube(4, column=40)])
+    masks = {0: truth[0, 0], 3: truth[0, 3], 4: truth[1, 0], 7: truth[1, 3]}
+    image = np.stack([picture(one) for one in truth])
+    found = propagate(image, masks=masks, axes="tzyx", mode="interpolate")
+    assert dice(found.labels == 1, truth) > 0.95
+    table = report_of(found).splitlines()[1]
+    assert table.startswith("1,0,7,8,"), "first and last plane, and how many"
 
 
 # -- memory of the model ---------------------------------------------------------------
@@ -341,6 +408,36 @@ def test_a_promptable_model_answers_plane_by_plane(sam, mode):
         propagate(picture(truth), masks=masks, mode="memory", **options)
 
 
+def test_boxes_of_several_objects_are_one_batch(tiny_sam, monkeypatch):
+    """As one by one, but fewer calls of the decoder; what is no box goes by itself."""
+    model = nf.load_model("sam/vit_b", checkpoint=tiny_sam, device="cpu")
+    follower = follower_of(model, lambda image, hooks: model.encode(image))
+    seen = follower.look(picture(tube())[0][..., None] / np.float32(255), Hooks())
+    spots = [disc(12, 12, 7), disc(20, 50, 9), disc(50, 30, 8), disc(45, 60, 6)]
+    asks = [(None, project(spot, "box")) for spot in spots]
+    asks.insert(2, (None, project(spots[0], "point")))
+    alone = [next(follower.follow(seen, [ask], Hooks())) for ask in asks]
+    monkeypatch.setattr(model, "batch_for", lambda embedding: 3)
+    calls, decode = [], model.decode
+    monkeypatch.setattr(
+        model,
+        "decode",
+        lambda *a, **k: calls.append(len(k["boxes"])) or decode(*a, **k),
+    )
+    seen = follower.look(picture(tube())[0][..., None] / np.float32(255), Hooks())
+    together = list(follower.follow(seen, asks[:2] + asks[3:], Hooks()))
+    assert calls == [3, 1]
+    for (odds, score), (wanted, known) in zip(
+        together, alone[:2] + alone[3:], strict=True
+    ):
+        np.testing.assert_allclose(odds, wanted, atol=1e-4)
+        assert score == pytest.approx(known, abs=1e-4)
+    monkeypatch.undo()
+    mixed = list(follower.follow(seen, asks, Hooks()))
+    np.testing.assert_allclose(mixed[2][0], alone[2][0], atol=1e-4)
+    assert np.ptp([odds.sum() for odds, _ in alone]) > 1, "they differ"
+
+
 def test_interpolation_needs_no_model(tmp_path):
     truth = tube(6)
     out = tmp_path / "labels.zarr"
@@ -410,8 +507,6 @@ def test_bad_input_is_explained(case):
 def test_images_that_are_no_stack():
     with pytest.raises(nf.DataError, match="one plane only"):
         propagate(picture(tube())[0], masks=GOOD)
-    with pytest.raises(nf.DataError, match="one axis"):
-        propagate(np.zeros((2, 3, *SHAPE), np.uint8), masks=GOOD, axes="tzyx")
 
 
 # -- the command line ------------------------------------------------------------------

@@ -242,10 +242,25 @@ class Recorder:
     def __init__(self, model) -> None:
         self.model, self.points = model, []
         self.restore, self.spec = model.restore, model.spec
+        self.batch_for = model.batch_for
 
     def decode(self, embedding, points):
         self.points += points.tolist()
         return self.model.decode(embedding, points=points)
+
+
+def test_points_are_decoded_in_the_batches_of_the_model(ours, monkeypatch):
+    sizes, decode = [], ours.model.decode
+    monkeypatch.setattr(ours.model, "batch_for", lambda embedding: 5)
+    monkeypatch.setattr(
+        ours.model,
+        "decode",
+        lambda embedding, points: (
+            sizes.append(len(points)) or decode(embedding, points)
+        ),
+    )
+    ours.find(picture(120, 200), points_per_side=4)
+    assert sizes == [5, 5, 5, 1]
 
 
 def test_tiles_find_what_lies_in_them_and_are_encoded_one_by_one(ours):

@@ -9,6 +9,7 @@ import torch
 from napari_fewshot.data import Hooks, Plane, Sample
 from napari_fewshot.methods import Neighbours, ReverseJudge, get_method
 from napari_fewshot.methods._looks import PRACTISED
+from napari_fewshot.methods._second_opinion import shares
 from napari_fewshot.models import load_model, tuning
 
 SHAPE = (64, 72)
@@ -40,9 +41,9 @@ def test_all_that_votes_is_there_and_the_shares_make_a_whole(name, count):
         assert weights[look] == weights[look.removesuffix(PRACTISED)]
     neighbours = Neighbours(fitted, ReverseJudge.fit(model, samples, [1]))
     whole = [n for n in weights if n.startswith("network") and "detail" not in n]
-    shares = neighbours._shares(fitted.recipes[1])
-    assert sum(shares.values()) == pytest.approx(sum(weights[n] for n in whole))
-    assert all(n.endswith(PRACTISED) for n in shares) == (count > 1)
+    given = shares(neighbours.looks, fitted.recipes[1])
+    assert sum(given.values()) == pytest.approx(sum(weights[n] for n in whole))
+    assert all(n.endswith(PRACTISED) for n in given) == (count > 1)
     query = sample(9)
     found = fitted.predict(Plane(query.image, None, None), Hooks())[1] >= 0.5
     wanted = query.labels == 1

@@ -96,7 +96,7 @@ def test_the_network_learns_from_annotated_planes():
     for mask in (one, other):
         lesson = follower.learn([image], [mask])
         prompts = project(mask, follower.projects)
-        logits, score = follower.follow(seen, lesson, prompts, Hooks())
+        ((logits, score),) = follower.follow(seen, [(lesson, prompts)], Hooks())
         assert overlap(logits > 0, mask) > 0.6
         assert 0.5 < score <= 1
 

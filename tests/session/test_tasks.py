@@ -92,6 +92,15 @@ def test_a_correction_redoes_only_what_depends_on_it(session, tube):
     assert {r.number for r in after.values()} == {1}
 
 
+def test_a_time_point_is_carried_on_by_itself(session, tube):
+    image, truth = tube
+    session.set_query(np.stack([image[:4], image[4:8]]), axes="tzyx")
+    session.commit(truth[4], plane=4)
+    session.propagate(mode="mask")
+    assert {row.plane for row in session.state.objects} <= {4, 5, 6, 7}
+    assert len(session.state.objects) > 1
+
+
 def test_what_cannot_be_followed_is_told(session, blob_pair):
     with pytest.raises(nf.PromptError, match="committed"):
         session.propagate()

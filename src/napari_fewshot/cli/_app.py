@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from napari_fewshot.cli._benchmark_app import benchmark_app
+from napari_fewshot.cli._check import check_command
+from napari_fewshot.cli._concept import concept_app
+from napari_fewshot.cli._contrast import compare_command
 from napari_fewshot.cli._encode import encode
 from napari_fewshot.cli._everything import everything
+from napari_fewshot.cli._explain import explain_command
 from napari_fewshot.cli._models import models_app
 from napari_fewshot.cli._propagate import propagate_command
 from napari_fewshot.errors import FewShotError
@@ -31,9 +35,13 @@ app = typer.Typer(
 )
 app.add_typer(models_app, name="models")
 app.add_typer(benchmark_app, name="benchmark")
+app.add_typer(concept_app, name="concept")
 app.command()(encode)
 app.command()(everything)
 app.command("propagate")(propagate_command)
+app.command("compare")(compare_command)
+app.command("check")(check_command)
+app.command("explain")(explain_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -151,11 +159,16 @@ def segment(
     project: Annotated[
         Path | None, typer.Option(help="Take supports and classes from a project.")
     ] = None,
+    concept: Annotated[
+        Path | None, typer.Option(help="Supports, method and model of a .fewshot file.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path(
         "results"
     ),
-    method: Annotated[str, typer.Option(help="See: methods")] = "auto",
-    model: Annotated[str, typer.Option(help="See: models list")] = "auto",
+    method: Annotated[str | None, typer.Option(help="See: methods; or auto.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="See: models list; or auto.")
+    ] = None,
     axes: Annotated[str | None, typer.Option(help="E.g. zyx, tyxc.")] = None,
     scale: Annotated[str | None, typer.Option(help="Pixel size z,y,x.")] = None,
     channels: Annotated[str | None, typer.Option(help="E.g. 0,2.")] = None,
@@ -204,6 +217,7 @@ def segment(
             device=device,
             executor=scheduler or "inline",
             overwrite=overwrite,
+            concept=concept,
         ),
     )
     raise typer.Exit(code)

@@ -114,8 +114,8 @@ def report_of(found: Prediction) -> str:
     pixels = dict.fromkeys(found.classes, 0)
     told = found.provenance["objects"]
     # Plane by plane: a large result is a store on disk.
-    for plane in range(found.labels.shape[0]):
-        values, counts = np.unique(np.asarray(found.labels[plane]), return_counts=True)
+    for plane, index in enumerate(np.ndindex(*found.labels.shape[:-2])):
+        values, counts = np.unique(np.asarray(found.labels[index]), return_counts=True)
         for value, count in zip(values.tolist(), counts.tolist(), strict=True):
             if value:
                 planes[value].append(plane)

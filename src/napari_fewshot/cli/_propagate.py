@@ -29,7 +29,7 @@ def propagate_command(
     stop_iou: Annotated[
         float, typer.Option(help="An object ends below this overlap with itself.")
     ] = 0.5,
-    axes: Annotated[str | None, typer.Option(help="E.g. zyx, tyx.")] = None,
+    axes: Annotated[str | None, typer.Option(help="E.g. zyx, tyx, tzyx.")] = None,
     scale: Annotated[str | None, typer.Option(help="Pixel size z,y,x.")] = None,
     channels: Annotated[str | None, typer.Option(help="E.g. 0,2.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",

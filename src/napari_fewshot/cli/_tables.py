@@ -66,15 +66,21 @@ def show_models(only_installed: bool = False) -> None:
             row.format(
                 spec.name,
                 state if spec.name in here else "-",
-                size_text(spec),
+                _size_here(spec),
                 spec.licence.split(" (")[0],
                 spec.summary,
             )[:width]
         )
 
 
+def _size_here(spec: ModelSpec) -> str:
+    """Return the size of the installed files, or else that of the catalogue."""
+    record = installed_model(spec.name) if spec.needs_download else None
+    return size_text(spec) if record is None else f"{record.size / 1e6:.1f} MB"
+
+
 def size_text(spec: ModelSpec) -> str:
-    """Return the size of a model's weights in words."""
+    """Return the size of a model's weights as published, in words."""
     if spec.size_mb:
         return f"{spec.size_mb:g} MB"
     return "unknown" if spec.needs_download else "none"

@@ -6,7 +6,7 @@ from napari_fewshot.inference._checks import check_request
 from napari_fewshot.inference._embeddings import EmbeddingCache, get_cache
 from napari_fewshot.inference._evidence import Evidence
 from napari_fewshot.inference._prompted import PROMPTABLE
-from napari_fewshot.inference._propagation import PROPAGATION_MODES, plan
+from napari_fewshot.inference._propagation import PROPAGATION_MODES, plan, stack_of
 from napari_fewshot.inference._request import (
     OnPlane,
     PlaneResult,
@@ -30,4 +30,5 @@ __all__ = [
     "get_cache",
     "plan",
     "run",
+    "stack_of",
 ]

@@ -8,6 +8,7 @@ import numpy as np
 
 from napari_fewshot.errors import DataError, PromptError
 from napari_fewshot.inference._propagation import PROMPTED
+from napari_fewshot.methods.promptable import asks_for_something
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -125,18 +126,22 @@ def annotate_prompts(
     for done, plane in enumerate(every):
         hooks.report("Following the prompts", done, len(every))
         seen = follower.look(query.plane(plane), hooks)
-        for value in (v for v, planes in asked.items() if plane in planes):
-            here = prompts[value].on_plane(plane, query.n_planes)
-            drawn = here.scribbles is not None and bool((here.scribbles == 1).any())
-            guess = here.mask is not None and bool(here.mask.any())
-            mask, score = np.zeros(state.shape, bool), 1.0
-            if len(here.positive) or len(here.boxes) or drawn or guess:
-                logits, score = follower.follow(seen, None, here, hooks)
-                mask = logits > 0
-                if not mask.any():
-                    empty.append((value, plane))
-                    continue
-            state.annotate(value, plane, mask, PROMPTED, score)
+        here = {
+            value: prompts[value].on_plane(plane, query.n_planes)
+            for value, planes in asked.items()
+            if plane in planes
+        }
+        wanted = [v for v, given in here.items() if asks_for_something(given)]
+        for value in set(here) - set(wanted):
+            nothing = np.zeros(state.shape, bool)
+            state.annotate(value, plane, nothing, PROMPTED)
+        answers = follower.follow(seen, [(None, here[v]) for v in wanted], hooks)
+        for value, (logits, score) in zip(wanted, answers, strict=True):
+            mask = logits > 0
+            if mask.any():
+                state.annotate(value, plane, mask, PROMPTED, score)
+            else:
+                empty.append((value, plane))
     for value in asked:
         if not any(state.is_present(value, p) for p in state.annotated(value)):
             raise PromptError(

@@ -31,8 +31,8 @@ def check_request(request: SegmentRequest, *, needs_evidence: bool = True) -> No
     """
     if request.text:
         raise ModelError(
-            "Text needs a model that understands language, and this version ships "
-            "none. Annotate one or two images and give them as support instead."
+            "A text needs a model that understands language, and this version has "
+            "none. Annotate one or two images and give them as supports instead."
         )
     if request.prompts:
         _check_prompts(request)
@@ -63,29 +63,40 @@ def _check_prompts(request: SegmentRequest) -> None:
     for value, prompts in request.prompts.items():
         if value < 1:
             raise PromptError(
-                f"Prompts are for class {value}; classes are whole numbers from 1."
+                f"There are prompts for class {value}, but classes are numbered from "
+                "1. Give them to another class."
             )
         if not len(request.support) and prompts.is_negative:
             raise PromptError(
-                f"The prompts of class {value} only say what it is not. Add a positive "
-                "click, a box or a scribble on the object."
+                f"The prompts of class {value} only say where it is not. Add a "
+                "positive click, a box or a scribble on the object."
             )
         for what, found in (("points", prompts.points), ("boxes", prompts.boxes)):
             if found is not None:
                 _check_coordinates(value, what, found, stack)
         for what in ("scribbles", "mask"):
             drawn = getattr(prompts, what)
-            if drawn is not None and drawn.shape not in (shape, stack):
-                raise PromptError(
-                    f"The {what} of class {value} have shape {drawn.shape}, but the "
-                    f"image has {stack if query.n_planes > 1 else shape}. Draw them on "
-                    "a layer of the image's size."
-                )
-            if drawn is not None and drawn.ndim == 2 and query.n_planes > 1:
-                raise PromptError(
-                    f"The {what} of class {value} are one plane, but the image has "
-                    f"{query.n_planes}. Give an array of shape {stack}."
-                )
+            if drawn is not None:
+                _check_drawn(value, what, drawn.shape, stack)
+
+
+def _check_drawn(
+    value: int, what: str, found: tuple[int, ...], stack: tuple[int, int, int]
+) -> None:
+    """Refuse scribbles or a mask of another shape than the image."""
+    wanted = stack if stack[0] > 1 else stack[1:]
+    has, it = ("has", "it") if what == "mask" else ("have", "them")
+    subject = f"The {what} of class {value} {has}"
+    if found not in (stack[1:], stack):
+        raise PromptError(
+            f"{subject} the shape {found}, but the image has the shape "
+            f"{wanted}. Draw {it} on a layer of the image's size."
+        )
+    if len(found) == 2 and stack[0] > 1:
+        raise PromptError(
+            f"{subject} one plane only, but the image has {stack[0]} planes. "
+            f"Give an array of the shape {stack}."
+        )
 
 
 def _check_coordinates(
@@ -94,13 +105,13 @@ def _check_coordinates(
     width = found.shape[1] if what == "points" else found.shape[1] // 2
     if width == 2 and stack[0] > 1:
         raise PromptError(
-            f"The {what} of class {value} have no plane number, but the image has "
+            f"The {what} of class {value} have no plane numbers, but the image has "
             f"{stack[0]} planes. Give (plane, row, column)."
         )
     if width == 3 and stack[0] == 1 and (found[:, 0] != 0).any():
         raise PromptError(
-            f"The {what} of class {value} have a plane number, but the image has one "
-            "plane only. Give (row, column)."
+            f"The {what} of class {value} have plane numbers other than 0, but the "
+            "image has one plane only. Give (row, column)."
         )
     limits = np.array(stack[-width:], float)
     low = found[:, :width]
@@ -110,9 +121,10 @@ def _check_coordinates(
     if outside.any():
         place = tuple(round(float(v), 1) for v in found[outside][0])
         raise PromptError(
-            f"One of the {what} of class {value} is outside the image: {place}, but "
-            f"the image has {tuple(int(n) for n in limits)} pixels. Coordinates are "
-            "(row, column) in pixels, not in micrometres."
+            f"One of the {what} of class {value} is outside the image: it is at "
+            f"{place}, but the shape of the image is {tuple(int(n) for n in limits)}. "
+            f"Give {'(row, column)' if width == 2 else '(plane, row, column)'} in "
+            "pixels, not in micrometres."
         )
 
 
@@ -128,9 +140,9 @@ def _check_channels(request: SegmentRequest) -> None:
     found = request.query.n_channels
     if found != wanted:
         raise DataError(
-            f"The image {request.query.name!r} has {_count(found)} but the supports "
-            f"have {_count(wanted)}. Choose the same channels for both (channels=), or "
-            "use supports of the same kind."
+            f"The image {request.query.name!r} has {_count(found)}, but the supports "
+            f"have {_count(wanted)}. Choose as many channels for both (channels=), or "
+            "take supports of the same kind."
         )
 
 

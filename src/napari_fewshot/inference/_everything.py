@@ -325,5 +325,6 @@ def _facts(
         "score_kind": "predicted-iou",
         "device": str(getattr(model, "device", "cpu")),
         "precision": str(getattr(model, "precision", "fp32")),
+        "notes": [*getattr(model, "notes", ())],
         "seed": 0,
     }

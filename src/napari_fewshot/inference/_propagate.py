@@ -29,13 +29,8 @@ from napari_fewshot.inference._propagation import (
     route_of,
 )
 from napari_fewshot.methods import sigmoid
-from napari_fewshot.methods.projection import (
-    MODES,
-    ending,
-    is_thin,
-    overlap,
-    project,
-)
+from napari_fewshot.methods.following import projection_mode
+from napari_fewshot.methods.projection import ending, overlap, project
 from napari_fewshot.ops import soft_dice
 from napari_fewshot.ops.interpolate import interpolate_mask
 
@@ -50,6 +45,8 @@ STOP_IOU = 0.5
 # A correction that has less than this in common with the interpolated shape is none:
 # the shape stays. Asking for more was seen to cost the network good corrections.
 LEAST_AGREEMENT = 0.3
+# Objects that are asked for together; each holds a mask of the size of the plane.
+TOGETHER = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +56,7 @@ class PropagationRequest:
     Attributes
     ----------
     query : Image
-        The stack; one leading axis.
+        The stack, or several: one per time point.
     state : Propagation
         Annotated planes, and what is already known; the rest is filled in.
     follower : Follower, optional
@@ -135,6 +132,16 @@ def run_propagation(
     return _Run(request, hooks, on_plane).go()
 
 
+@dataclass(frozen=True, eq=False)
+class _Ask:
+    """What the model is asked about an object, and the shape that is expected."""
+
+    value: int
+    route: Route
+    shape: BoolArray
+    prompts: PlanePrompts
+
+
 @dataclass
 class _Run:
     """One run: what is to be done, and what is kept from plane to plane."""
@@ -180,19 +187,30 @@ class _Run:
         """Do the objects on a plane that come from one side."""
         self._tell(plane)
         here = self.missing[plane]
-        todo = {v: route for v, route in here.items() if route.kind in kinds}
-        asked = any(self._asks(v, plane, route) for v, route in todo.items())
+        todo = [(v, route) for v, route in here.items() if route.kind in kinds]
+        asked = any(self._asks(v, plane, route) for v, route in todo)
         seen = self._look(plane) if asked else None
         begun = time.perf_counter()
-        for value, route in todo.items():
-            if route.kind == "absent":
-                found = self._ended("no annotated plane shows it on this side")
-            elif route.kind == "between":
-                found = self._between(value, plane, route, seen)
-            else:
-                found = self._projected(value, plane, route, seen)
-            self._keep(value, plane, found)
+        for first in range(0, len(todo), TOGETHER):
+            asks = []
+            for value, route in todo[first : first + TOGETHER]:
+                found = self._prepared(value, plane, route, seen)
+                if isinstance(found, _Ask):
+                    asks.append(found)
+                else:
+                    self._keep(value, plane, found)
+            self._ask(plane, seen, asks)
         self.seconds["follow"] += time.perf_counter() - begun
+
+    def _prepared(
+        self, value: int, plane: int, route: Route, seen: Any
+    ) -> ObjectPlane | _Ask:
+        """Return an object on a plane, or what the model must be asked for it."""
+        if route.kind == "absent":
+            return self._ended("no annotated plane shows it on this side")
+        if route.kind == "between":
+            return self._between(value, plane, route, seen)
+        return self._projected(value, plane, route, seen)
 
     def _tell(self, plane: int) -> None:
         spent, done = time.perf_counter() - self.start, self.total - len(self.missing)
@@ -212,6 +230,13 @@ class _Run:
 
     # -- asking the model --------------------------------------------------------------
 
+    @property
+    def follower(self) -> Follower:
+        """Who is asked; where nobody is, nobody gets here."""
+        if self.request.follower is None:
+            raise ModelError("This way of propagating needs a model; choose one.")
+        return self.request.follower
+
     def _asks(self, value: int, plane: int, route: Route) -> bool:
         """Whether the model will be asked: not for objects that have ended."""
         if self.request.follower is None or route.kind == "absent":
@@ -226,36 +251,58 @@ class _Run:
         image = self.request.query.plane(plane)
         if (image == image[:1, :1]).all():
             return None
-        seen = expect_follower(self.request).look(image, self.hooks)
+        seen = self.follower.look(image, self.hooks)
         self.seconds["encode"] += time.perf_counter() - begun
         return seen
 
-    def _ask(
-        self, value: int, route: Route, seen: Any, prompts: PlanePrompts
-    ) -> tuple[BoolArray, float]:
-        """Return the answer of the model, which knows the annotated neighbours."""
-        follower = expect_follower(self.request)
+    def _ask(self, plane: int, seen: Any, asks: list[_Ask]) -> None:
+        """Let the model answer for several objects, and keep what it finds."""
+        if not asks:
+            return
+        told = [(self._lesson(a.value, a.route), a.prompts) for a in asks]
+        answers = self.follower.follow(seen, told, self.hooks)
+        for ask, (logits, score) in zip(asks, answers, strict=True):
+            self._keep(ask.value, plane, self._judged(ask, plane, logits > 0, score))
+
+    def _lesson(self, value: int, route: Route) -> Any:
+        """Return what the annotated neighbours teach about an object."""
         known, lesson = self.lessons.get(value, (None, None))
         if known is None or (known.before, known.after) != (route.before, route.after):
             planes = [p for p in (route.before, route.after) if p is not None]
-            lesson = follower.learn(
+            lesson = self.follower.learn(
                 [self.request.query.plane(p) for p in planes],
                 [self.state.mask(value, p) for p in planes],
             )
             self.lessons[value] = route, lesson
-        logits, score = follower.follow(seen, lesson, prompts, self.hooks)
-        return logits > 0, score
+        return lesson
+
+    def _judged(
+        self, ask: _Ask, plane: int, found: BoolArray, score: float
+    ) -> ObjectPlane:
+        """Take an answer or not, by the shape that was expected."""
+        if ask.route.kind == "between":
+            if overlap(found, ask.shape) >= LEAST_AGREEMENT:
+                return ObjectPlane.of(found, CORRECTED, score)
+            return self._interpolated(ask.value, plane, ask.route, ask.shape)
+        why = ending(ask.shape, found, self.request.stop_iou)
+        return self._ended(why) if why else ObjectPlane.of(found, PROJECTED, score)
 
     # -- between two annotated planes --------------------------------------------------
 
-    def _between(self, value: int, plane: int, route: Route, seen: Any) -> ObjectPlane:
+    def _between(
+        self, value: int, plane: int, route: Route, seen: Any
+    ) -> ObjectPlane | _Ask:
         """Interpolate, and let the model correct it."""
         shape = next(self._shapes(value, plane, route)) > 0
         if seen is not None and shape.any():
-            prompts = project(shape, expect_follower(self.request).corrects)
-            found, score = self._ask(value, route, seen, prompts)
-            if overlap(found, shape) >= LEAST_AGREEMENT:
-                return ObjectPlane.of(found, CORRECTED, score)
+            prompts = project(shape, self.follower.corrects)
+            return _Ask(value, route, shape, prompts)
+        return self._interpolated(value, plane, route, shape)
+
+    def _interpolated(
+        self, value: int, plane: int, route: Route, shape: BoolArray
+    ) -> ObjectPlane:
+        """Keep the shape; it is as good as the nearest annotated one is like it."""
         ends = [p for p in (route.before, route.after) if p is not None]
         nearest = min(ends, key=lambda p: abs(p - plane))
         iou = overlap(shape, self.state.mask(value, nearest))
@@ -281,7 +328,7 @@ class _Run:
 
     def _source(self, value: int, plane: int, route: Route) -> int:
         """Return the nearest plane on the way that is already known."""
-        step = -1 if route.kind == "forward" else 1
+        step = self.state.stack(plane).step * (-1 if route.kind == "forward" else 1)
         source = plane + step
         while source not in self.state.objects[value]:
             source += step
@@ -289,7 +336,7 @@ class _Run:
 
     def _projected(
         self, value: int, plane: int, route: Route, seen: Any
-    ) -> ObjectPlane:
+    ) -> ObjectPlane | _Ask:
         """Ask for the object where it was on the plane before."""
         source = self._source(value, plane, route)
         if not self.state.is_present(value, source):
@@ -297,48 +344,42 @@ class _Run:
         if seen is None:
             return self._ended("the plane is blank")
         before = self.state.mask(value, source)
-        prompts = project(before, projection_mode(self.request, before))
-        found, score = self._ask(value, route, seen, prompts)
-        why = ending(before, found, self.request.stop_iou)
-        if why:
-            return self._ended(why)
-        return ObjectPlane.of(found, PROJECTED, score)
+        prompts = project(before, projection_mode(self.mode, self.follower, before))
+        return _Ask(value, route, before, prompts)
 
     # -- by the memory of the model ----------------------------------------------------
 
     def _remember(self) -> None:
         """Let the model carry objects over each stretch between annotated planes."""
-        stretches: dict[tuple[int | None, int | None], set[int]] = {}
-        for here in self.missing.values():
+        stretches: dict[tuple[int | None, int | None], dict[int, set[int]]] = {}
+        for plane, here in self.missing.items():
             for value, route in here.items():
                 if route.kind != "absent":
                     ends = route.before, route.after
-                    stretches.setdefault(ends, set()).add(value)
-        for (before, after), values in stretches.items():
-            self._carry(before, after, sorted(values))
+                    stretches.setdefault(ends, {}).setdefault(value, set()).add(plane)
+        for ends, values in stretches.items():
+            annotated = [p for p in ends if p is not None]
+            self._carry(annotated, sorted(values), set().union(*values.values()))
 
-    def _carry(self, before: int | None, after: int | None, values: list[int]) -> None:
+    def _carry(self, ends: list[int], values: list[int], inside: set[int]) -> None:
         """Show the model one stretch with its annotated ends, plane by plane."""
-        ends = [p for p in (before, after) if p is not None]
-        low = -1 if before is None else before
-        high = self.state.n_planes if after is None else after
-        inside = [p for p in self.missing if low < p < high]
-        first = min(inside) if before is None else before
-        last = max(inside) if after is None else after
+        stack = self.state.stack(ends[0])
+        first, last = min(*inside, *ends), max(*inside, *ends)
+        numbers = range(first, last + 1, stack.step)
         prompts = {
             value: {
-                p - first: {"mask": self.state.mask(value, p)}
+                numbers.index(p): {"mask": self.state.mask(value, p)}
                 for p in ends
                 if self.state.is_present(value, p)
             }
             for value in values
         }
-        planes = Planes(self.request.query, first, last + 1)
+        planes = Planes(self.request.query, numbers)
         begun = time.perf_counter()
-        model = expect_follower(self.request).model
+        model = self.follower.model
         steps = model.propagate(planes, prompts, check=lambda *_: self.hooks.check())
         for index, found in steps:
-            plane = first + int(index)
+            plane = numbers[int(index)]
             self._tell(plane)
             for value, logits in found.items():
                 if value in self.missing.get(plane, {}):
@@ -350,34 +391,3 @@ class _Run:
         if not mask.any():
             return self._ended("nothing found")
         return ObjectPlane.of(mask, REMEMBERED, soft_dice(sigmoid(logits)))
-
-
-def projection_mode(request: PropagationRequest, mask: BoolArray) -> str:
-    """Return how to go on from a mask: as asked, or as the model does it best.
-
-    Parameters
-    ----------
-    request : PropagationRequest
-        With a follower.
-    mask : array (H, W) bool
-        The object on the plane before.
-    """
-    follower = expect_follower(request)
-    if request.mode in MODES:
-        return request.mode
-    if follower.takes_mask and is_thin(mask):
-        return "mask"
-    return follower.projects
-
-
-def expect_follower(request: PropagationRequest) -> Follower:
-    """Return the follower of a request.
-
-    Raises
-    ------
-    ModelError
-        If there is none.
-    """
-    if request.follower is None:
-        raise ModelError("This way of propagating needs a model; choose one.")
-    return request.follower

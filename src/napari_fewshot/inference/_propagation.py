@@ -1,5 +1,7 @@
 """`Propagation`: what is known of every object on every plane, and what depends on it.
 
+Planes follow one another along z, or along t where there is no z; `stack_of` tells.
+
 An object is tied together by its annotated planes: what was found between two of them
 depends on these two alone. A correction therefore undoes no more than the planes up to
 the annotated neighbours.
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_fewshot.data import plane_axes
 from napari_fewshot.methods.projection import MODES
 
 if TYPE_CHECKING:
@@ -30,16 +33,46 @@ PROJECTED, REMEMBERED, ENDED = "projected", "remembered", "ended"
 ANNOTATED = (PAINTED, PROMPTED)
 
 
-def plan(annotated: Iterable[int], n_planes: int, changed: int) -> tuple[int, ...]:
+def stack_of(query: Image, plane: int) -> range:
+    """Return the planes along which the objects of a plane are followed.
+
+    Along z; each time point is a stack of its own. Without z along t.
+
+    Parameters
+    ----------
+    query : Image
+        The volume, the time series, or a time series of volumes.
+    plane : int
+        Flat number of a plane.
+
+    Returns
+    -------
+    range
+        Flat numbers of the planes, this one among them, in order.
+    """
+    axes, lengths = plane_axes(query.axes), query.leading_shape
+    z = axes.find("z")
+    if z < 0 or lengths[z] == 1:
+        return range(query.n_planes)
+    step = int(np.prod(lengths[z + 1 :], dtype=int))
+    block = step * lengths[z]
+    first = plane // block * block + plane % step
+    return range(first, first + block, step)
+
+
+def plan(
+    annotated: Iterable[int], stack: Sequence[int], changed: int
+) -> tuple[int, ...]:
     """Return the planes of an object that a change on one plane makes stale.
 
     Parameters
     ----------
     annotated : iterable of int
         Its annotated planes after the change; with ``changed`` if that was annotated or
-        corrected, without if its annotation was taken away.
-    n_planes : int
-        Planes of the stack.
+        corrected, without if its annotation was taken away. Those of other stacks do
+        not matter.
+    stack : sequence of int
+        Planes that follow one another, ``changed`` among them; see `stack_of`.
     changed : int
         Where the change is.
 
@@ -49,11 +82,15 @@ def plan(annotated: Iterable[int], n_planes: int, changed: int) -> tuple[int, ..
         In order: all between the annotated planes before and after ``changed`` (or the
         ends of the stack) that are not annotated themselves.
     """
-    planes = sorted(set(annotated))
+    planes = sorted(set(annotated) & set(stack))
     before, after = neighbours(planes, changed)
-    first = 0 if before is None else before + 1
-    last = n_planes if after is None else after
-    return tuple(p for p in range(first, last) if p != changed or p not in planes)
+    return tuple(
+        p
+        for p in stack
+        if (before is None or p > before)
+        and (after is None or p < after)
+        and (p != changed or p not in planes)
+    )
 
 
 def neighbours(annotated: Sequence[int], plane: int) -> tuple[int | None, int | None]:
@@ -135,15 +172,31 @@ class Propagation:
     ----------
     shape : (int, int)
         Rows and columns of a plane.
-    n_planes : int
-        Planes of the stack.
+    stacks : tuple of range
+        Planes that follow one another, stack by stack; objects do not pass from one
+        stack to the next.
     objects : dict of int to dict of int to ObjectPlane
         What is known, per object and plane; missing planes are still to be done.
     """
 
     shape: tuple[int, int]
-    n_planes: int
+    stacks: tuple[range, ...]
     objects: dict[int, dict[int, ObjectPlane]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, query: Image) -> Propagation:
+        """Return a state for an image in which nothing is known yet."""
+        every = (stack_of(query, plane) for plane in range(query.n_planes))
+        return cls(query.plane_shape, tuple(dict.fromkeys(every)))
+
+    @property
+    def n_planes(self) -> int:
+        """Planes of all stacks."""
+        return sum(map(len, self.stacks))
+
+    def stack(self, plane: int) -> range:
+        """Return the planes that follow one another of which a plane is one."""
+        return next(stack for stack in self.stacks if plane in stack)
 
     def annotate(
         self,
@@ -184,10 +237,14 @@ class Propagation:
         """Keep what was found of an object on a plane."""
         self.objects[value][plane] = found
 
-    def annotated(self, value: int) -> list[int]:
-        """Return the annotated planes of an object, in order."""
+    def annotated(self, value: int, stack: range | None = None) -> list[int]:
+        """Return the annotated planes of an object (of one stack only), in order."""
         known = self.objects.get(value, {})
-        return sorted(p for p, found in known.items() if found.is_annotated)
+        return sorted(
+            p
+            for p, found in known.items()
+            if found.is_annotated and (stack is None or p in stack)
+        )
 
     def is_present(self, value: int, plane: int) -> bool:
         """Whether an object is known to be on a plane."""
@@ -221,7 +278,7 @@ class Propagation:
         return {v: f.score for v, f in here.items() if np.isfinite(f.score)}
 
     def _forget(self, value: int, changed: int) -> tuple[int, ...]:
-        stale = plan(self.annotated(value), self.n_planes, changed)
+        stale = plan(self.annotated(value), self.stack(changed), changed)
         for plane in stale:
             self.objects[value].pop(plane, None)
         return stale
@@ -257,7 +314,7 @@ def route_of(state: Propagation, value: int, plane: int, mode: str) -> Route:
     mode : str
         As in `PropagationRequest`.
     """
-    before, after = neighbours(state.annotated(value), plane)
+    before, after = neighbours(state.annotated(value, state.stack(plane)), plane)
     ends = [p for p in (before, after) if p is not None and state.is_present(value, p)]
     if not ends or (mode == INTERPOLATE and None in (before, after)):
         kind = "absent"
@@ -277,19 +334,18 @@ class Planes:
     ----------
     query : Image
         The stack.
-    first, last : int
-        Range of its planes, the last one exclusive.
+    numbers : range
+        Of the planes.
     """
 
     query: Image
-    first: int
-    last: int
+    numbers: range
 
     def __len__(self) -> int:
-        return self.last - self.first
+        return len(self.numbers)
 
     def __getitem__(self, index: int) -> FloatArray:
         """Read a plane (H, W, C), float32 in [0, 1]."""
         if not 0 <= index < len(self):
             raise IndexError(index)
-        return self.query.plane(self.first + index)
+        return self.query.plane(self.numbers[index])

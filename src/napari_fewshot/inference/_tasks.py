@@ -106,7 +106,7 @@ def _everything(request: SegmentRequest, hooks: Hooks, on_plane: OnPlane) -> Sum
 
 def _propagate(request: SegmentRequest, hooks: Hooks, on_plane: OnPlane) -> Summary:
     query = request.query
-    state = Propagation(query.plane_shape, query.n_planes)
+    state = Propagation.of(query)
     for number, planes in request.options["masks"].items():
         for plane, mask in planes.items():
             state.annotate(number, plane, mask)

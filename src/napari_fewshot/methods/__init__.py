@@ -17,6 +17,7 @@ from napari_fewshot.methods._params import (
     parse_params,
 )
 from napari_fewshot.methods._registry import get_method, method_names
+from napari_fewshot.methods._validation import altered_copies
 from napari_fewshot.methods.neighbours import Neighbours, block_size
 from napari_fewshot.methods.promptable import Answer, PromptableGuide
 from napari_fewshot.methods.prompting import Prompter
@@ -34,6 +35,7 @@ __all__ = [
     "Prompter",
     "Reliability",
     "ReverseJudge",
+    "altered_copies",
     "block_size",
     "default_of",
     "get_method",

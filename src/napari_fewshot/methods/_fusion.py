@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_fewshot.methods._base import Reliability
+from napari_fewshot.methods._boundary import bolder
 from napari_fewshot.methods._validation import (
     HeldOut,
     dice,
@@ -45,6 +46,9 @@ LIMIT = 4.0
 SHIFTS = np.linspace(-2.0, 2.0, 21)
 # The boundary moves by n / (n + HOLD) of what n held-out supports suggest.
 HOLD = 4.0
+# Mixed log-odds times this are about calibrated. With held-out supports the boundary is
+# drawn by it only where that is better by more than the margin (Dice).
+BELIEF, BELIEF_MARGIN = 2.0, 0.01
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ class Candidate:
         For methods that use one.
     headroom : float
         By how much (Dice) it will be better than when it was judged.
+    flattery : float
+        By how much (Dice) copies of a single support overrate it, beside the others.
     """
 
     name: str
@@ -68,6 +74,7 @@ class Candidate:
     params: CommonParams
     encoder: Encoder | None = None
     headroom: float = 0.0
+    flattery: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -82,11 +89,15 @@ class Recipe:
         Added to the mixed log-odds.
     score : float
         Held-out Dice of this recipe.
+    belief : float
+        How far the mixed log-odds are believed when the boundary is drawn, see
+        `bolder`.
     """
 
     weights: Mapping[str, float]
     shift: float
     score: float
+    belief: float = 0.0
 
 
 @dataclass
@@ -100,8 +111,17 @@ class Fused:
 
     def predict(self, plane: Plane, hooks: Hooks) -> dict[int, FloatArray]:
         """Return a probability map per class."""
+        # Looks are methods that are fused here: imported late, not in a circle.
+        from napari_fewshot.methods._second_opinion import second_opinion
+
         found = {name: fit.predict(plane, hooks) for name, fit in self.fits.items()}
-        return mix(found, self.recipes)
+        maps = {}
+        for value, recipe in self.recipes.items():
+            odds = mixed_odds(found, value, recipe)
+            mask = bolder(odds, recipe.belief) >= 0
+            odds = second_opinion(self.fits, recipe, value, plane, odds, mask, hooks)
+            maps[value] = sigmoid(bolder(odds, recipe.belief))
+        return maps
 
 
 def fit_fused(
@@ -134,8 +154,8 @@ def fit_fused(
             method, samples, classes, params, model, hooks, fits[item.name]
         )
     is_copy = len(split_folds(samples, classes)) == 1
-    headroom = {item.name: item.headroom for item in candidates}
-    recipes = {v: choose_recipe(judged, v, headroom, is_copy=is_copy) for v in classes}
+    later = {i.name: i.headroom - i.flattery * is_copy for i in candidates}
+    recipes = {v: choose_recipe(judged, v, later, is_copy=is_copy) for v in classes}
     mixed = _mix_held_out(judged, recipes)
     used = {name for recipe in recipes.values() for name in recipe.weights}
     return Fused(
@@ -162,7 +182,7 @@ def choose_recipe(
     value : int
         The class.
     headroom : dict of str to float, optional
-        By how much candidates will be better than here; default 0.
+        By how much candidates will be better than here (worse if negative); default 0.
     is_copy : bool
         Whether the samples are copies of a single support.
 
@@ -194,13 +214,12 @@ def choose_recipe(
             np.sum([w * odds[n][i] for n, w in weights.items()], axis=0)
             for i in range(len(truth))
         ]
-        shift = _held_back_shift(mixed, truth)
-        bonus = MIX_BONUS if number else 0.0
-        if is_copy:
-            shift = 0.0
-        score = _score(mixed, truth, 0.0) + bonus
+        # Copies of a single support say nothing of the boundary on other images.
+        shift = 0.0 if is_copy else _held_back_shift(mixed, truth)
+        belief = BELIEF if is_copy else _belief([o + shift for o in mixed], truth)
+        score = _score(mixed, truth, 0.0) + (MIX_BONUS if number else 0.0)
         hope = sum(w * later.get(n, 0.0) for n, w in weights.items())
-        recipes.append((score + hope, Recipe(weights, shift, score)))
+        recipes.append((score + hope, Recipe(weights, shift, score, belief)))
     return max(recipes, key=lambda r: r[0])[1]
 
 
@@ -216,12 +235,19 @@ def mix(
     recipes : mapping of int to Recipe
         Per class.
     """
-    maps = {}
-    for value, recipe in recipes.items():
-        parts = [w * log_odds(found[n][value]) for n, w in recipe.weights.items()]
-        total = np.sum(parts, axis=0) + recipe.shift
-        maps[value] = sigmoid(total)
-    return maps
+    return {
+        value: sigmoid(bolder(mixed_odds(found, value, recipe), recipe.belief))
+        for value, recipe in recipes.items()
+    }
+
+
+def mixed_odds(
+    found: Mapping[str, Mapping[int, FloatArray]], value: int, recipe: Recipe
+) -> FloatArray:
+    """Return the weighted mean of the candidates' log-odds of a class, shifted."""
+    parts = [w * log_odds(found[n][value]) for n, w in recipe.weights.items()]
+    total: FloatArray = np.sum(parts, axis=0) + np.float32(recipe.shift)
+    return total
 
 
 def log_odds(probability: FloatArray) -> FloatArray:
@@ -256,6 +282,13 @@ def _held_back_shift(odds: Sequence[FloatArray], truth: Sequence[BoolArray]) -> 
     tied = np.flatnonzero(steady >= steady.max() - 1e-9)
     best = float(SHIFTS[tied[np.argmin(np.abs(SHIFTS[tied]))]])
     return best * len(truth) / (len(truth) + HOLD)
+
+
+def _belief(odds: Sequence[FloatArray], truth: Sequence[BoolArray]) -> float:
+    """How far to believe the odds: as usual, or not at all if that is as good."""
+    drawn = [bolder(o, BELIEF) for o in odds]
+    better = _score(drawn, truth, 0.0) > _score(odds, truth, 0.0) + BELIEF_MARGIN
+    return BELIEF if better else 0.0
 
 
 def _mix_held_out(

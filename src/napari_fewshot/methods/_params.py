@@ -23,15 +23,21 @@ def param(
     high: float | None = None,
     step: float | None = None,
     unit: str = "",
+    at_low: str = "",
     advanced: bool = False,
 ) -> Any:
-    """Declare a parameter with the words and limits that forms and the CLI show."""
+    """Declare a parameter with the words and limits that forms and the CLI show.
+
+    ``at_low`` is what forms show instead of the lowest number, where that has a meaning
+    of its own.
+    """
     metadata = {
         "help": text,
         "low": low,
         "high": high,
         "step": step,
         "unit": unit,
+        "at_low": at_low,
         "advanced": advanced,
     }
     return field(default=default, metadata=metadata)
@@ -61,18 +67,26 @@ class CommonParams:
         low=0.0,
         high=1e9,
         unit="pixels",
+        at_low="no limit",
     )
     fill_holes: bool = param(True, "Fill holes that the supports' objects do not have.")
     largest_only: bool = param(False, "Keep only the largest object of each class.")
-    instances: Literal["none", "components", "watershed"] = param(
+    instances: Literal["none", "components", "watershed", "alike"] = param(
         "none",
-        "Number single objects: touching pixels are one object (components), or "
-        "touching round objects are split (watershed).",
+        "Number single objects: touching pixels are one object (components), "
+        "touching round objects are split (watershed), or objects are split where the "
+        "pieces are more like single objects of the supports (alike).",
     )
     leave_one_out: bool = param(
         True,
         "Estimate the quality by segmenting each support with the others; takes a few "
         "extra fits.",
+        advanced=True,
+    )
+    match_scale: bool = param(
+        True,
+        "Bring supports to the pixel size of the image to segment, where both are "
+        "known: objects are then as large as they really are.",
         advanced=True,
     )
     seed: int = param(

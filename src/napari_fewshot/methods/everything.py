@@ -45,9 +45,6 @@ if TYPE_CHECKING:
 
     Encode = Callable[[AnyArray, Hooks], Embedding]
 
-# Points decoded at a time: small batches stay in the cache of processors (37 ms
-# each in fours, 46 in eights, 114 in 32s on two cores); cards have more to keep busy.
-BATCH, BATCH_ON_CARDS = 4, 64
 # Pixels of restored logits that are held at a time.
 RESTORED = 2**24
 # Planes with a longer side are tiled if the user says nothing, and how.
@@ -163,7 +160,7 @@ def find_objects(
     Parameters
     ----------
     model : SamModel or like it
-        With ``decode`` and ``restore``.
+        With ``decode``, ``restore`` and ``batch_for``.
     encode : callable
         Takes a part of the plane and hooks, returns its embedding.
     pixels : array (H, W) or (H, W, C)
@@ -265,8 +262,6 @@ class _Search:
 
     def __post_init__(self) -> None:
         self.start = time.perf_counter()
-        device = str(getattr(self.model, "device", "cpu"))
-        self.batch = BATCH if device == "cpu" else BATCH_ON_CARDS
 
     def look(self, view: View, pixels: AnyArray) -> list[Proposal]:
         """Return the masks found in one view, in pixels of the plane."""
@@ -278,9 +273,10 @@ class _Search:
         )
         embedding = self.encode(pixels, steady)
         found: list[Proposal] = []
-        for begin in range(0, len(view.points), self.batch):
+        batch = self.model.batch_for(embedding) if len(view.points) > 1 else 1
+        for begin in range(0, len(view.points), batch):
             self._report()
-            points = view.points[begin : begin + self.batch]
+            points = view.points[begin : begin + batch]
             found += self._ask(embedding, view, points)
             self.done += len(points)
         return _best(found, [p.predicted_iou for p in found], self.params.overlap)

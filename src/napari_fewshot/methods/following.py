@@ -1,7 +1,7 @@
 """Who follows objects from plane to plane: any promptable model behind three calls.
 
-`learn` what annotated planes teach, `look` at a plane once, then `follow` one object
-after the other on it.
+`learn` what annotated planes teach, `look` at a plane once, then `follow` its objects;
+boxes of several are decoded as one batch.
 """
 
 from __future__ import annotations
@@ -14,15 +14,21 @@ from napari_fewshot.data import Sample
 from napari_fewshot.errors import ModelError
 from napari_fewshot.methods._fusion import sigmoid
 from napari_fewshot.methods._looks import is_network
-from napari_fewshot.methods.promptable import PromptableGuide
+from napari_fewshot.methods.projection import MODES, is_thin
+from napari_fewshot.methods.promptable import PromptableGuide, is_box_alone
 from napari_fewshot.methods.prompting import Prompter
 from napari_fewshot.ops import soft_dice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from napari_fewshot._types import BoolArray, FloatArray
     from napari_fewshot.data import Embedding, Hooks, PlanePrompts
+
+    # What annotated planes taught about an object, and where to look for it.
+    Ask = tuple[Any, PlanePrompts]
+    # Logits (H, W) and the expected quality in [0, 1] of an object.
+    Answer = tuple[FloatArray, float]
 
 
 class Follower(Protocol):
@@ -50,10 +56,8 @@ class Follower(Protocol):
     def look(self, image: FloatArray, hooks: Hooks) -> Any:
         """Return what is seen on a plane (H, W, C) of values in [0, 1]."""
 
-    def follow(
-        self, seen: Any, lesson: Any, prompts: PlanePrompts, hooks: Hooks
-    ) -> tuple[FloatArray, float]:
-        """Return logits (H, W) and the expected quality in [0, 1] of an object."""
+    def follow(self, seen: Any, asks: Sequence[Ask], hooks: Hooks) -> Iterator[Answer]:
+        """Yield logits (H, W) and the expected quality in [0, 1] of every object."""
 
 
 class NetworkFollower:
@@ -85,13 +89,12 @@ class NetworkFollower:
         hooks.check()
         return image
 
-    def follow(
-        self, seen: Any, lesson: Any, prompts: PlanePrompts, hooks: Hooks
-    ) -> tuple[FloatArray, float]:
-        """Look with the supports and the prompts."""
-        prompter = lesson or Prompter(self.model)
-        logits = prompter.refine(seen, 1, prompts, None, hooks)
-        return logits, soft_dice(sigmoid(logits))
+    def follow(self, seen: Any, asks: Sequence[Ask], hooks: Hooks) -> Iterator[Answer]:
+        """Look with the supports and the prompts, object by object."""
+        for lesson, prompts in asks:
+            prompter = lesson or Prompter(self.model)
+            logits = prompter.refine(seen, 1, prompts, None, hooks)
+            yield logits, soft_dice(sigmoid(logits))
 
 
 class PromptableFollower:
@@ -126,13 +129,43 @@ class PromptableFollower:
         embedding = self._encode(image, hooks)
         return image, PromptableGuide(self.model, lambda image, hooks: embedding)
 
-    def follow(
-        self, seen: Any, lesson: Any, prompts: PlanePrompts, hooks: Hooks
-    ) -> tuple[FloatArray, float]:
-        """Decode; the quality is the model's own estimate of its overlap."""
+    def follow(self, seen: Any, asks: Sequence[Ask], hooks: Hooks) -> Iterator[Answer]:
+        """Decode; the quality is the model's own estimate of its overlap.
+
+        Objects that are asked for with a box alone are decoded as one batch.
+        """
         image, guide = seen
-        answer = guide.answer(image, prompts, None, hooks)
-        return answer.odds, float(np.clip(max(answer.scores), 0, 1))
+        boxes = {i: p for i, (_, p) in enumerate(asks) if is_box_alone(p)}
+        embedding = guide.encode(image, hooks)
+        decoded = self._decoded(embedding, boxes, hooks) if len(boxes) > 1 else {}
+        for number, (_, prompts) in enumerate(asks):
+            if number in decoded:
+                low, score = decoded[number]
+                odds = self.model.restore(low[None], embedding.image_shape)[0]
+            else:
+                answer = guide.answer(image, prompts, None, hooks)
+                odds, score = answer.odds, max(answer.scores)
+            yield odds, float(np.clip(score, 0, 1))
+
+    def _decoded(
+        self, embedding: Embedding, boxes: dict[int, PlanePrompts], hooks: Hooks
+    ) -> dict[int, Answer]:
+        """Return low-resolution logits (h, w) and the score of every box."""
+        numbers, found = list(boxes), {}
+        size = self.model.batch_for(embedding)
+        for begin in range(0, len(numbers), size):
+            hooks.check()
+            some = numbers[begin : begin + size]
+            logits, scores = self.model.decode(
+                embedding,
+                boxes=np.concatenate([boxes[i].boxes for i in some]) - 0.5,
+                multimask=self.model.wants_candidates(0, boxes=True),
+            )
+            for number, low, quality in zip(some, logits, scores, strict=True):
+                order = np.argsort(-quality, kind="stable")
+                chosen = min(boxes[number].candidate or 0, len(order) - 1)
+                found[number] = low[order[chosen]], float(quality.max())
+        return found
 
 
 def follower_of(
@@ -160,3 +193,20 @@ def follower_of(
         f"{model.spec.name} does not follow prompts. Choose the model "
         "incontext/small or one of the Segment Anything family."
     )
+
+
+def projection_mode(mode: str, follower: Follower, mask: BoolArray) -> str:
+    """Return how to go on from a mask: as asked, or as the model does it best.
+
+    Parameters
+    ----------
+    mode : str
+        What was asked for; taken if it is one of `projection.MODES`.
+    follower : Follower
+        Who will be asked.
+    mask : array (H, W) bool
+        The object on the plane before; not empty.
+    """
+    if mode in MODES:
+        return mode
+    return "mask" if follower.takes_mask and is_thin(mask) else follower.projects

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_fewshot.methods._fusion import LIMIT, log_odds, sigmoid
-from napari_fewshot.methods._looks import CLOSE, PRACTISED, LookFitted
+from napari_fewshot.methods._second_opinion import MIN_AREA, second_looks, shares
 from napari_fewshot.models.contexts import join_contexts
 
 if TYPE_CHECKING:
@@ -23,15 +23,14 @@ if TYPE_CHECKING:
 
     from napari_fewshot._types import FloatArray
     from napari_fewshot.data import Hooks, Plane
-    from napari_fewshot.methods._fusion import Fused, Recipe
+    from napari_fewshot.methods._fusion import Fused
+    from napari_fewshot.methods._looks import LookFitted
     from napari_fewshot.methods.reverse import ReverseJudge
 
 # Planes that are segmented before any of them is handed out, in maps of so many bytes.
 BLOCK, BLOCK_BYTES = 12, 128 * 2**20
 # How many planes join the supports, how often, and what a plane further away loses.
 TEACHERS, ROUNDS, FADING = 3, 2, 0.03
-# Smaller masks teach nothing (pixels).
-MIN_AREA = 20
 # The second opinion weighs this much times the share that its looks have in the first.
 WEIGHT = 4.0
 
@@ -69,24 +68,8 @@ class Neighbours:
 
     @property
     def looks(self) -> dict[str, LookFitted]:
-        """Looks at the whole plane, by name; after practice if there are both."""
-        found = {
-            name: fit
-            for name, fit in self.fused.fits.items()
-            if isinstance(fit, LookFitted) and fit.params.side <= CLOSE
-        }
-        return {n: fit for n, fit in found.items() if n + PRACTISED not in found}
-
-    def _shares(self, recipe: Recipe) -> dict[str, float]:
-        """Share of every look in the first opinion, before and after practice."""
-        shares = {}
-        for name in self.looks:
-            share = recipe.weights.get(name, 0.0)
-            if name.endswith(PRACTISED):
-                share += recipe.weights.get(name.removesuffix(PRACTISED), 0.0)
-            if share > 0:
-                shares[name] = share
-        return shares
+        """Looks that give second opinions, by name."""
+        return second_looks(self.fused.fits)
 
     def agree(
         self,
@@ -110,16 +93,16 @@ class Neighbours:
         """
         found = [dict(m) for m in maps]
         for value, recipe in self.fused.recipes.items():
-            shares = self._shares(recipe)
-            if not shares:
+            given = shares(self.looks, recipe)
+            if not given:
                 continue
             own = [log_odds(m[value]) for m in maps]
             now = list(own)
             for _ in range(ROUNDS):
-                known = self._teachers(numbers, planes, value, now, shares, hooks)
+                known = self._teachers(numbers, planes, value, now, given, hooks)
                 for i, plane in enumerate(planes):
                     hooks.check()
-                    more = self._opinion(numbers[i], plane, value, known, shares)
+                    more = self._opinion(numbers[i], plane, value, known, given)
                     now[i] = own[i] + more
             self._keep(value, known)
             for i, odds in enumerate(now):
@@ -132,7 +115,7 @@ class Neighbours:
         planes: Sequence[Plane],
         value: int,
         odds: Sequence[FloatArray],
-        shares: Mapping[str, float],
+        given: Mapping[str, float],
         hooks: Hooks,
     ) -> list[_Teacher]:
         """Judge the masks of a block; those of the block before stay as they were."""
@@ -144,7 +127,7 @@ class Neighbours:
                 continue
             score = self.judge.score(plane.image, value, mask)
             contexts = {}
-            for name in shares:
+            for name in given:
                 look = self.looks[name]
                 features = look.model.features(plane.image, look.params.side)
                 contexts[name] = look.model.context([features], [mask])
@@ -157,7 +140,7 @@ class Neighbours:
         plane: Plane,
         value: int,
         known: Sequence[_Teacher],
-        shares: Mapping[str, float],
+        given: Mapping[str, float],
     ) -> FloatArray:
         """Return what the looks add, with supports and the best other planes."""
         others = [t for t in known if t.index != index]
@@ -166,7 +149,7 @@ class Neighbours:
         total = np.zeros(shape, np.float32)
         if not others:
             return total
-        for name, share in shares.items():
+        for name, share in given.items():
             look = self.looks[name]
             teachers = [t.contexts[name] for t in others[:TEACHERS]]
             context = join_contexts(

@@ -16,6 +16,8 @@ from napari_fewshot.models._places import models_folder, weights_of
 from napari_fewshot.models._settings import preferred
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_fewshot.models._protocols import Encoder
     from napari_fewshot.models._spec import ModelSpec
 
@@ -128,7 +130,9 @@ def load_model(
     Returns
     -------
     Encoder
-        With ``encode(image) -> Embedding``.
+        With ``encode(image) -> Embedding``. A model of the SAM family from a file of
+        your own does a simple task first, once per file and process; if it fails, its
+        ``notes`` say so.
 
     Raises
     ------
@@ -143,7 +147,8 @@ def load_model(
     spec = get_model_spec(name)
     weights = _weights(spec, checkpoint) if spec.needs_download else checkpoint
     try:
-        return _load(spec, weights, device, precision, compiled=compile)
+        model = _load(spec, weights, device, precision, compiled=compile)
+        return model if checkpoint is None else _tested(model)
     except WeightsError:
         # Damaged bundled weights must not stop methods that can do without them.
         if name != "auto":
@@ -156,14 +161,17 @@ def recognise(checkpoint: Any) -> str:
 
     Parameters
     ----------
-    checkpoint : path
-        Weights file.
+    checkpoint : path or pair of paths
+        Weights file; of a model that builds on another its own, then the other's.
 
     Raises
     ------
     WeightsError
-        If it is of no known model or may be of several; the message lists them.
+        If it is of no known model or may be of several; the message lists them. Also
+        for a pair of which the first is complete by itself.
     """
+    if isinstance(checkpoint, tuple | list):
+        return _recognise_pair(checkpoint)
     published = {spec.file: spec.name for spec in HUGGING if spec.file}
     if Path(checkpoint).name in published:
         return published[Path(checkpoint).name]
@@ -177,6 +185,22 @@ def recognise(checkpoint: Any) -> str:
         if not name:
             raise
         return name
+
+
+def _recognise_pair(pair: Sequence[Any]) -> str:
+    """Return the name of a model that comes in two files."""
+    if len(pair) != 2:
+        raise WeightsError(
+            f"A checkpoint is one file or a pair of files, not {len(pair)}. Give the "
+            "file of the model, then the one that it builds on."
+        )
+    name = recognise(pair[0])
+    if not get_model_spec(name).base:
+        raise WeightsError(
+            f"{Path(pair[0]).name} holds {name}, which does not build on another file. "
+            "Give its path alone, or put the file that builds on the other first."
+        )
+    return name
 
 
 def automatic(
@@ -233,6 +257,15 @@ def _load(
     return encoder
 
 
+def _tested(model: Encoder) -> Encoder:
+    """Note on a model from a file of the user's own if it fails a simple task."""
+    if _module(model.spec) in (_SAM, _HF):
+        from napari_fewshot.models.sam import note_preset
+
+        note_preset(model)
+    return model
+
+
 def _unlisted() -> list[ModelSpec]:
     """Return the facts about networks of timm that the user imported."""
     folders = sorted(models_folder().glob(f"{_TIMM.replace('/', '--')}*"))
@@ -252,6 +285,8 @@ def _load_unnamed(
     try:
         name = recognise(checkpoint)
     except WeightsError as unknown:
+        if isinstance(checkpoint, tuple | list):
+            raise
         try:
             return _load(INCONTEXT, checkpoint, device, precision, compiled=compiled)
         except WeightsError:

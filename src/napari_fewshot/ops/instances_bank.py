@@ -137,7 +137,7 @@ def _best_cut(mask: BoolArray, sure: FloatArray, bank: ShapeBank) -> LabelArray:
     worth = float(bank.likeness(best)[0])
     if np.log(mask.sum()) < bank.size - bank.size_spread:
         return best
-    for cut in _cuts(mask, sure):
+    for cut in cuts_of(mask, sure):
         area = np.bincount(cut[mask], minlength=2)[1:]
         # Every pixel votes with the likeness of the piece that it lies in.
         value = float((bank.likeness(cut) * area).sum() / area.sum())
@@ -146,8 +146,21 @@ def _best_cut(mask: BoolArray, sure: FloatArray, bank: ShapeBank) -> LabelArray:
     return best
 
 
-def _cuts(mask: BoolArray, sure: FloatArray) -> Iterator[LabelArray]:
-    """Cut at waists of several depths, and where certainty dips."""
+def cuts_of(mask: BoolArray, sure: FloatArray) -> Iterator[LabelArray]:
+    """Yield ways to cut a part: at waists of several depths, and where certainty dips.
+
+    Parameters
+    ----------
+    mask : array (H, W) bool
+        One connected part.
+    sure : array (H, W)
+        How sure each pixel is.
+
+    Yields
+    ------
+    array (H, W)
+        int32 numbers 1..N of two pieces or more, 0 exactly where the mask is 0.
+    """
     from scipy import ndimage
     from skimage.morphology import h_maxima
     from skimage.segmentation import watershed

@@ -71,7 +71,7 @@ def with_result(document: Document, result: Prediction) -> Document:
         replace(
             r,
             scores=scores_of(r, result.support_scores),
-            redundant=r.name in result.redundant,
+            redundant=is_redundant(r, result.support_scores, result.redundant),
         )
         for r in document.rows
     )
@@ -110,13 +110,29 @@ def make_request(document: Document, planes: Sequence[int] | None) -> SegmentReq
     )
 
 
+def belongs_to(row: SupportRow, name: str) -> bool:
+    """Whether a sample is the support of a row, a plane or a part of it."""
+    parts = (f"{row.name}, plane", f"{row.name} (")
+    return name == row.name or name.startswith(parts)
+
+
+def is_redundant(
+    row: SupportRow,
+    scores: Mapping[str, Mapping[int, float]],
+    redundant: Sequence[str],
+) -> bool:
+    """Whether everything of a row teaches nothing new."""
+    mine = [name for name in scores if belongs_to(row, name)]
+    return bool(mine) and set(mine) <= set(redundant)
+
+
 def scores_of(
     row: SupportRow, found: Mapping[str, Mapping[int, float]]
 ) -> Mapping[int, float]:
     """Lowest score per class over the planes of a support."""
     scores: dict[int, float] = {}
     for name, values in found.items():
-        if name == row.name or name.startswith((f"{row.name}, plane", f"{row.name} (")):
+        if belongs_to(row, name):
             for value, score in values.items():
                 scores[value] = min(score, scores.get(value, 1.0))
     return scores

@@ -66,10 +66,13 @@ def propagate(
     Parameters
     ----------
     query : array, path or layer
-        A volume or a time series.
+        A volume or a time series, or a time series of volumes. Objects are followed
+        along z, at every time point by themselves: annotate each. Without z they are
+        followed along t.
     prompts : dict of int to PromptSet, optional
         Points, boxes or scribbles per object, (plane, row, column); a lone `PromptSet`
-        is object 1. What they outline on their planes is carried on.
+        is object 1. What they outline on their planes is carried on. Planes are counted
+        from 0 over z and t together, in the order of the axes.
     masks : dict of int to array (H, W), array, path or layer, optional
         Finished planes: labels per plane number, or labels of the query's shape in
         which some planes are painted. A number is one object on all planes; where a
@@ -121,7 +124,7 @@ def propagate(
     check_options(mode, stop_iou)
     image = open_image(query, axes=axes, scale=scale, channels=channels)
     given = normalise_prompts(prompts)
-    state = Propagation(image.plane_shape, image.n_planes)
+    state = Propagation.of(image)
     _check_query(image, given, planes)
     if masks is not None:
         annotate_masks(state, painted_planes(masks, image))
@@ -201,11 +204,6 @@ def _check_query(
             f"The image {image.name!r} has one plane only; there is nothing to "
             "propagate to. Use segment, or check axes=."
         )
-    if sum(n > 1 for n in image.leading_shape) > 1:
-        raise DataError(
-            f"Objects are followed along one axis, but the image {image.name!r} has "
-            f"the axes {image.axes}. Give one time point or one depth at a time."
-        )
     asked = SegmentRequest(image, SupportSet(()), prompts=prompts, planes=planes)
     if prompts:
         check_request(asked)
@@ -282,6 +280,7 @@ def _summary(request: PropagationRequest, seconds: dict[str, float]) -> Summary:
         "seconds": {k: round(v, 4) for k, v in seconds.items()},
         "score_kind": "uncalibrated",
         "device": str(getattr(model, "device", "cpu")),
+        "notes": [*getattr(model, "notes", ())],
     }
     present = {v: any(f.is_present for f in state.objects[v].values()) for v in names}
     return Summary(names, scores, {}, present, provenance=provenance)
@@ -298,7 +297,13 @@ def _told(state: Propagation, value: int) -> dict[str, Any]:
     told["ended"] = {
         str(p): known[p].why
         for p in sorted(known)
-        if known[p].source == ENDED
-        and any(q in known and known[q].is_present for q in (p - 1, p + 1))
+        if known[p].source == ENDED and _is_beside(state, value, p)
     }
     return told
+
+
+def _is_beside(state: Propagation, value: int, plane: int) -> bool:
+    """Whether an object is on a plane next to this one."""
+    stack = state.stack(plane)
+    beside = (plane - stack.step, plane + stack.step)
+    return any(p in stack and state.is_present(value, p) for p in beside)

@@ -14,7 +14,7 @@ import numpy as np
 
 from napari_fewshot.data import PromptSet
 from napari_fewshot.errors import PromptError
-from napari_fewshot.inference import plan
+from napari_fewshot.inference import plan, stack_of
 from napari_fewshot.models import digest
 from napari_fewshot.session._edits import expect_query
 from napari_fewshot.session._objects import commit_object, remove_object
@@ -55,8 +55,8 @@ def stale_planes(document: Document, value: int) -> dict[int, tuple[int, ...]]:
     PromptError
         If no object of the class was committed, or there is only one plane.
     """
-    count = expect_query(document).n_planes
-    if count < 2:
+    query = expect_query(document)
+    if query.n_planes < 2:
         raise PromptError("The image has one plane only: there is nothing to follow.")
     objects = annotated_objects(document, value)
     if not objects:
@@ -69,10 +69,12 @@ def stale_planes(document: Document, value: int) -> dict[int, tuple[int, ...]]:
         before = document.spread.get(number)
         now = {plane: _name(row) for plane, row in rows.items()}
         if before is None:
-            planes = set(range(count)) - set(now)
+            planes = {q for p in now for q in stack_of(query, p)} - set(now)
         else:
             changed = {p for p in {*before, *now} if before.get(p) != now.get(p)}
-            planes = {q for p in changed for q in plan(now, count, p)} - set(now)
+            planes = {
+                q for p in changed for q in plan(now, stack_of(query, p), p)
+            } - set(now)
         if planes:
             found[number] = tuple(sorted(planes))
     return found

@@ -12,7 +12,7 @@ from psygnal import Signal
 
 from napari_fewshot.errors import SupportError
 from napari_fewshot.inference import SegmentRequest
-from napari_fewshot.session._edits import expect_query, scores_of
+from napari_fewshot.session._edits import expect_query, is_redundant, scores_of
 from napari_fewshot.session._searching import Gathered, Tasks
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def with_expectation(document: Document, found: Expectation) -> Document:
         replace(
             row,
             scores=scores_of(row, found.support_scores),
-            redundant=row.name in found.redundant,
+            redundant=is_redundant(row, found.support_scores, found.redundant),
         )
         for row in document.rows
     )

@@ -74,6 +74,41 @@ def segment_this(viewer: napari.viewer.Viewer) -> None:
     dock.run_panel.segment.emit()
 
 
+def check_supports(viewer: napari.viewer.Viewer) -> None:
+    """Say what to expect of the supports, before anything is segmented."""
+    dock = open_dock(viewer)
+    dock.show_tab("supports")
+    dock.trust.bar.check.emit()
+
+
+def show_how(viewer: napari.viewer.Viewer) -> None:
+    """Show how the plane that is shown comes out, as layers."""
+    open_dock(viewer).trust.how.show_how()
+
+
+def load_concept(viewer: napari.viewer.Viewer) -> None:
+    """Ask for a concept file and load it into the dock."""
+    dock = open_dock(viewer)
+    dock.show_tab("supports")
+    dock.support_panel.concepts.ask_load()
+
+
+def save_concept(viewer: napari.viewer.Viewer) -> None:
+    """Save the supports of the dock as a concept file."""
+    dock = open_dock(viewer)
+    dock.show_tab("supports")
+    dock.support_panel.concepts.ask_save()
+
+
+def compare(viewer: napari.viewer.Viewer) -> Any:
+    """Open the dock that compares methods and models; returns it."""
+    open_dock(viewer)
+    dock, widget = viewer.window.add_plugin_dock_widget(PLUGIN, "Compare", tabify=True)
+    dock.show()
+    dock.raise_()
+    return widget
+
+
 def open_dock(viewer: napari.viewer.Viewer) -> Any:
     """Return the dock of a viewer, opened if it was not."""
     dock, widget = viewer.window.add_plugin_dock_widget(PLUGIN, WIDGET)

@@ -6,6 +6,7 @@ Results go into layers of our own; what users painted is read, never written.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -203,7 +204,7 @@ class Binding(QObject):  # type: ignore[misc]
     def _read_support(self, labels: Any, layer: Any, known: dict[int, int]) -> None:
         try:
             image = open_layer(layer)
-            rows = {row.key for row in self.session.state.supports}
+            rows = {row.key: row.support for row in self.session.state.supports}
             painted = painted_planes(image, labels)
             changed: dict[int, Support | None] = {}
             for plane, key in list(known.items()):
@@ -211,6 +212,9 @@ class Binding(QObject):  # type: ignore[misc]
                     del known[plane]
                 else:
                     support = self._support(image, labels, plane)
+                    if all(size == 1 for size in image.scale or ()):
+                        # Nobody has set it on the layer, but perhaps in the dock.
+                        support = replace(support, scale=rows[key].scale)
                     changed[key] = support if plane in painted else None
             added = [p for p in painted if p not in known][:MAX_ROWS]
             supports = [self._support(image, labels, p) for p in added]
@@ -261,6 +265,12 @@ class Binding(QObject):  # type: ignore[misc]
         self.session.segment(wait=False, planes=planes)
         self._run_layer = self.query_layer
         self._run_image = self.session.state.query
+
+    def use(self, name: str) -> None:
+        """Make a candidate of the comparison the result of the query."""
+        self.flush()
+        self._run_layer = self.query_layer
+        self.session.use(name)
 
     def _find_result(self, layer: Any) -> Any:
         for found in self.viewer.layers:

@@ -27,8 +27,9 @@ TRANSFORMS = ("scale", "translate", "rotate", "shear")
 
 
 def image_layers(viewer: ViewerModel) -> list[Any]:
-    """Return the image layers of a viewer, top first."""
-    return [x for x in reversed(viewer.layers) if isinstance(x, ImageLayer)]
+    """Return the image layers of users, top first; ours have a role."""
+    found = [x for x in reversed(viewer.layers) if isinstance(x, ImageLayer)]
+    return [x for x in found if role(x) is None]
 
 
 def labels_layers(viewer: ViewerModel, *, with_results: bool = False) -> list[Any]:

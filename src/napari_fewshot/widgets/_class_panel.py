@@ -18,11 +18,12 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_fewshot.widgets._trust_marks import score_words
+
 if TYPE_CHECKING:
     from napari_fewshot.session import Session, SessionState
 
 COLUMNS = ("#", "name", "supports", "score")
-LOW_SCORE = 0.6
 ROW_HEIGHT = 24
 MAX_ROWS_SHOWN = 4
 
@@ -40,6 +41,8 @@ class ClassPanel(QWidget):  # type: ignore[misc]
         super().__init__(parent)
         self._session = session
         self._is_filling = False
+        self._checked_after: Any = None
+        session.checked.connect(self._on_checked)
         self.table = QTableWidget(0, len(COLUMNS))
         self.table.setHorizontalHeaderLabels(COLUMNS)
         self.table.setToolTip(
@@ -91,22 +94,16 @@ class ClassPanel(QWidget):  # type: ignore[misc]
         self._is_filling = False
 
     def _score_item(self, state: SessionState, value: int) -> QTableWidgetItem:
-        prediction = state.prediction
-        if prediction is None or value not in prediction.scores:
-            item = _item("", editable=False)
-            item.setToolTip("Shown after the first run.")
-            return item
-        score = prediction.scores[value]
-        low, high = prediction.score_intervals[value]
-        text = f"{score:.2f}" if score >= LOW_SCORE else f"{score:.2f} low"
-        if not prediction.present.get(value, True):
-            text = "not found"
+        # A result that was there when the supports were checked is older than that.
+        is_newer = state.prediction is None or state.prediction is self._checked_after
+        expected = self._session.expectation if is_newer else None
+        text, tip = score_words(state, value, expected)
         item = _item(text, editable=False)
-        item.setToolTip(
-            f"Expected Dice on this image, from your supports: {score:.2f} "
-            f"(80 % between {low:.2f} and {high:.2f})."
-        )
+        item.setToolTip(tip)
         return item
+
+    def _on_checked(self, _: Any) -> None:
+        self._checked_after = self._session.prediction
 
     def _value(self, row: int) -> int:
         return int(self.table.item(row, 0).data(Qt.ItemDataRole.UserRole))

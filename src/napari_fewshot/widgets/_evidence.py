@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QSize
 from qtpy.QtWidgets import QSizePolicy, QTabWidget, QWidget
@@ -57,8 +57,22 @@ class EvidenceTabs(QTabWidget):  # type: ignore[misc]
 
     def _of_front(self, size: QSize) -> QSize:
         front: QWidget = self.currentWidget()
+        height = front.sizeHint().height()
+        if front.hasHeightForWidth():
+            # Long lines are wrapped: how high that is depends on the width.
+            height = front.heightForWidth(max(self.width(), front.minimumWidth()))
         bar = self.tabBar().sizeHint().height()
-        return QSize(size.width(), bar + front.sizeHint().height() + MARGIN)
+        return QSize(size.width(), bar + height + MARGIN)
+
+    def hasHeightForWidth(self) -> bool:  # noqa: N802 - Qt's name
+        """Never: Qt would reserve what the highest tab needs."""
+        return False
+
+    def resizeEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Wrap lines anew."""
+        super().resizeEvent(event)
+        if event.oldSize().width() != event.size().width():
+            self.updateGeometry()
 
     def show_tab(self, name: str) -> None:
         """Bring a tab to the front: ``"supports"`` or ``"prompts"``."""

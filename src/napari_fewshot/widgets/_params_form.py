@@ -33,6 +33,7 @@ class ParamsForm(QWidget):  # type: ignore[misc]
         self._layout.setContentsMargins(0, 0, 0, 0)
         self._controls: dict[str, QWidget] = {}
         self._defaults: dict[str, Any] = {}
+        self._kept: dict[str, Any] = {}
 
     def show_params(self, cls: type, values: Mapping[str, Any]) -> None:
         """Build the form for a parameters class.
@@ -47,11 +48,14 @@ class ParamsForm(QWidget):  # type: ignore[misc]
         while self._layout.rowCount():
             self._layout.removeRow(0)
         hints = typing.get_type_hints(cls)
-        self._controls, self._defaults = {}, {}
+        self._controls, self._defaults, self._kept = {}, {}, {}
         for f in fields(cls):
-            if f.metadata["advanced"]:
-                continue
             default = default_of(f)
+            if f.metadata["advanced"]:
+                # Set elsewhere; the form must not forget it.
+                if values.get(f.name, default) != default:
+                    self._kept[f.name] = values[f.name]
+                continue
             value = values.get(f.name, default)
             control = _control(f, hints[f.name], value)
             unit = f.metadata["unit"]
@@ -66,7 +70,8 @@ class ParamsForm(QWidget):  # type: ignore[misc]
     def values(self) -> dict[str, Any]:
         """Return what differs from the defaults."""
         found = {name: _value(control) for name, control in self._controls.items()}
-        return {n: v for n, v in found.items() if v != self._defaults[n]}
+        changed = {n: v for n, v in found.items() if v != self._defaults[n]}
+        return {**self._kept, **changed}
 
 
 def _control(f: Any, hint: Any, value: Any) -> QWidget:
@@ -89,6 +94,7 @@ def _control(f: Any, hint: Any, value: Any) -> QWidget:
     number.setRange(float(low or 0), float(high or 1e9))
     number.setSingleStep(float(f.metadata["step"] or 1.0))
     number.setDecimals(2 if f.metadata["step"] else 0)
+    number.setSpecialValueText(f.metadata["at_low"])
     # A limit per class is set in scripts; the form shows the largest.
     number.setValue(
         max(value.values(), default=0) if isinstance(value, Mapping) else value

@@ -22,11 +22,11 @@ from qtpy.QtWidgets import (
 )
 
 from napari_fewshot.errors import FewShotError
+from napari_fewshot.widgets._trust_marks import LOW_SCORE, UNFAMILIAR, novelty_tip
 
 if TYPE_CHECKING:
     from napari_fewshot.session import Session, SessionState
 
-LOW_SCORE = 0.6
 MAX_ROWS = 500
 ROW_HEIGHT = 24
 
@@ -45,6 +45,7 @@ class ResultsPanel(QWidget):  # type: ignore[misc]
     reject = Signal(list)
     refine = Signal(int)
     save = Signal()
+    compare = Signal()
     failed = Signal(object)
 
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
@@ -59,12 +60,19 @@ class ResultsPanel(QWidget):  # type: ignore[misc]
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.setShowGrid(False)
-        self.table.horizontalHeader().setSectionResizeMode(
-            QHeaderView.ResizeMode.Stretch
-        )
-        self.table.horizontalHeader().setHighlightSections(False)
+        header = self.table.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        # The words of the last column are the longest.
+        header.setSectionResizeMode(2, QHeaderView.ResizeMode.ResizeToContents)
+        header.setHighlightSections(False)
         self.table.setToolTip("Click a row to go there. Score: the expected Dice.")
         self.table.setMinimumHeight(130)
+        self.suggestion = QLabel()
+        self.suggest_button = _button(
+            "Go there",
+            "The plane that is least sure and least like your supports: correct and "
+            "accept it, and the next run learns most.",
+        )
         self.accept_button = _button("Accept", "Use the selected planes as supports.")
         self.reject_button = _button("Reject", "Clear the selected planes.")
         self.refine_button = _button(
@@ -80,6 +88,9 @@ class ResultsPanel(QWidget):  # type: ignore[misc]
         self.limit.setValue(0.8)
         self.limit.setToolTip("Expected Dice, from 0 to 1.")
         self.save_button = _button("Save...", "Write the labels to a file.")
+        self.compare_button = _button(
+            "Compare...", "Try several methods and models, and see where they differ."
+        )
         self.copy_button = _button("Copy as", "Copy what you did as a program.")
         self._build()
 
@@ -88,6 +99,10 @@ class ResultsPanel(QWidget):  # type: ignore[misc]
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.empty)
         layout.addWidget(self.table)
+        suggested = QHBoxLayout()
+        suggested.addWidget(self.suggestion, 1)
+        suggested.addWidget(self.suggest_button)
+        layout.addLayout(suggested)
         first, second, third = QHBoxLayout(), QHBoxLayout(), QHBoxLayout()
         for button in (self.accept_button, self.refine_button, self.reject_button):
             first.addWidget(button)
@@ -95,6 +110,7 @@ class ResultsPanel(QWidget):  # type: ignore[misc]
         second.addWidget(self.limit, 1)
         third.addWidget(self.save_button)
         third.addWidget(self.copy_button)
+        third.addWidget(self.compare_button)
         for row in (first, second, third):
             layout.addLayout(row)
         menu = QMenu(self)
@@ -102,11 +118,13 @@ class ResultsPanel(QWidget):  # type: ignore[misc]
         menu.addAction("Command line", lambda: self.copy("cli"))
         self.copy_button.setMenu(menu)
         self.table.itemSelectionChanged.connect(self._on_selected)
+        self.suggest_button.clicked.connect(self._on_suggested)
         self.accept_button.clicked.connect(lambda: self.accept.emit(self.selected()))
         self.reject_button.clicked.connect(lambda: self.reject.emit(self.selected()))
         self.refine_button.clicked.connect(self._on_refine)
         self.all_button.clicked.connect(self._on_accept_all)
         self.save_button.clicked.connect(lambda: self.save.emit())
+        self.compare_button.clicked.connect(lambda: self.compare.emit())
 
     def show_state(self, state: SessionState) -> None:
         """Show the planes of a state."""
@@ -119,14 +137,13 @@ class ResultsPanel(QWidget):  # type: ignore[misc]
             number.setData(Qt.ItemDataRole.UserRole, plane)
             text = f"{score:.2f}" + ("  low" if score < LOW_SCORE else "")
             text = "by hand" if math.isnan(score) else text
-            status = "accepted" if plane in state.accepted else ""
-            status = "rejected" if plane in state.document.rejected else status
-            cells = (number, QTableWidgetItem(text), QTableWidgetItem(status))
+            cells = (number, QTableWidgetItem(text), _status(state, plane))
             for column, item in enumerate(cells):
                 self.table.setItem(at, column, item)
                 item.setSelected(plane in kept)
         self.table.blockSignals(False)
         has_rows = bool(rows)
+        self._show_suggestion(state)
         self.empty.setVisible(not has_rows)
         for widget in (
             self.table,
@@ -140,6 +157,13 @@ class ResultsPanel(QWidget):  # type: ignore[misc]
         ):
             widget.setVisible(has_rows)
             widget.setEnabled(not state.running)
+
+    def _show_suggestion(self, state: SessionState) -> None:
+        """Say which plane of a stack is worth annotating next, if there is one."""
+        plane = _suggested(state)
+        for part in (self.suggestion, self.suggest_button):
+            part.setVisible(plane is not None)
+        self.suggestion.setText(f"Plane {plane} would teach most:")
 
     def selected(self) -> list[int]:
         """Return the selected planes; the worst one if none is."""
@@ -161,6 +185,11 @@ class ResultsPanel(QWidget):  # type: ignore[misc]
         if planes:
             self.go_to.emit(planes[0])
 
+    def _on_suggested(self) -> None:
+        plane = _suggested(self._session.state)
+        if plane is not None:
+            self.go_to.emit(plane)
+
     def _on_refine(self) -> None:
         planes = self.selected()
         if planes:
@@ -171,6 +200,30 @@ class ResultsPanel(QWidget):  # type: ignore[misc]
         limit = self.limit.value()
         rows = self._session.worst_first()
         self.accept.emit([p for p, s in rows if s >= limit and p not in accepted])
+
+
+def _suggested(state: SessionState) -> int | None:
+    """Return the plane to annotate next; None for a single plane, or once accepted."""
+    prediction, query = state.prediction, state.query
+    if prediction is None or query is None or query.n_planes < 2:
+        return None
+    plane = prediction.suggested
+    return None if plane in state.accepted else plane
+
+
+def _status(state: SessionState, plane: int) -> QTableWidgetItem:
+    """Return what was decided about a plane, or that it is unlike the supports."""
+    if plane in state.document.rejected:
+        return QTableWidgetItem("rejected")
+    if plane in state.accepted:
+        return QTableWidgetItem("accepted")
+    prediction = state.prediction
+    novelty = None if prediction is None else prediction.plane_novelty
+    if novelty is None or not novelty[plane] > 1:
+        return QTableWidgetItem("")
+    item = QTableWidgetItem(f"? {UNFAMILIAR}")
+    item.setToolTip(novelty_tip(float(novelty[plane])))
+    return item
 
 
 def _button(text: str, tip: str) -> QPushButton:

@@ -24,6 +24,13 @@ from qtpy.QtWidgets import (
 from napari_fewshot.data import default_colour
 from napari_fewshot.errors import FewShotError
 from napari_fewshot.io import SUFFIXES, stem_of, suffix_of
+from napari_fewshot.widgets._concept_menu import ConceptMenu
+from napari_fewshot.widgets._trust_marks import (
+    mark_of,
+    support_tip,
+    support_words,
+    with_badge,
+)
 
 if TYPE_CHECKING:
     from napari_fewshot.session import Session, SessionState, SupportRow
@@ -56,7 +63,7 @@ class SupportPanel(QWidget):  # type: ignore[misc]
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._session = session
-        self._icons: dict[int, tuple[Any, QIcon]] = {}
+        self._icons: dict[int, tuple[Any, QPixmap]] = {}
         self.list = QListWidget()
         self.list.setIconSize(THUMB)
         self.list.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
@@ -75,8 +82,9 @@ class SupportPanel(QWidget):  # type: ignore[misc]
             "+ layers", "Use every painted plane of the selected Labels layer."
         )
         self.files_button = _button(
-            "+ more", "Files, a folder, or a plane with nothing on it."
+            "+ more", "Files, a folder, a concept, or a plane with nothing on it."
         )
+        self.concepts = ConceptMenu(session, self)
         self._build()
 
     def _build(self) -> None:
@@ -96,6 +104,8 @@ class SupportPanel(QWidget):  # type: ignore[misc]
         menu.addAction("Image and mask files...", self.ask_files)
         menu.addAction("Folder with images/ and masks/...", self.ask_folder)
         menu.addAction("Nothing on this plane (negative)", self.nothing_here.emit)
+        self.concepts.add_to(menu)
+        self.concepts.failed.connect(self.failed)
         self.files_button.setMenu(menu)
         self.list.customContextMenuRequested.connect(self._on_menu)
         self.list.itemDoubleClicked.connect(
@@ -113,7 +123,7 @@ class SupportPanel(QWidget):  # type: ignore[misc]
         for row in state.supports:
             item = QListWidgetItem(self._icon(row), self._text(row, state))
             item.setData(Qt.ItemDataRole.UserRole, row.key)
-            item.setToolTip(_tooltip(row))
+            item.setToolTip(support_tip(row))
             item.setSizeHint(QSize(0, THUMB.height() + 6))
             if row.muted:
                 font = item.font()
@@ -195,16 +205,15 @@ class SupportPanel(QWidget):  # type: ignore[misc]
         classes = ", ".join(names.get(v, str(v)) for v in row.support.label_values)
         words = [row.name, "nothing here" if row.is_negative else classes]
         if row.score is not None:
-            words[-1] += f"   {row.score:.2f}"
-            words[-1] += "  ! disagrees" if row.disagrees else ""
+            words[-1] += f"   {support_words(row)}"
         return "\n".join(words)
 
     def _icon(self, row: SupportRow) -> QIcon:
         known = self._icons.get(row.key)
         if known is None or known[0] is not row.support:
-            known = row.support, QIcon(thumbnail(row.support))
+            known = row.support, thumbnail(row.support)
             self._icons[row.key] = known
-        return known[1]
+        return QIcon(with_badge(known[1], mark_of(row)))
 
 
 def thumbnail(support: Any) -> QPixmap:
@@ -251,12 +260,3 @@ def _button(text: str, tip: str) -> QPushButton:
     button = QPushButton(text)
     button.setToolTip(tip)
     return button
-
-
-def _tooltip(row: SupportRow) -> str:
-    if row.score is None:
-        return f"{row.name}. Its score is shown after a run with two or more supports."
-    text = f"{row.name}. The other supports would segment it with Dice {row.score:.2f}."
-    if row.disagrees:
-        text += " It disagrees with them: check its mask, or mute it."
-    return text

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 from napari_fewshot.errors import FewShotError
 from napari_fewshot.io import save_labels
 from napari_fewshot.session import Session
+from napari_fewshot.viewer._actions import compare as open_compare
 from napari_fewshot.viewer._binding import Binding
 from napari_fewshot.viewer._layers import (
     add_painting_layer,
@@ -41,6 +42,7 @@ from napari_fewshot.widgets._results_panel import ResultsPanel
 from napari_fewshot.widgets._run_panel import RunPanel, plan_text
 from napari_fewshot.widgets._section import Section
 from napari_fewshot.widgets._support_panel import SupportPanel
+from napari_fewshot.widgets._trust import TrustParts
 
 if TYPE_CHECKING:
     import napari
@@ -88,6 +90,7 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         self.run_panel = RunPanel()
         self.results_panel = ResultsPanel(self.session)
         self.cache_panel = CachePanel()
+        self.trust = TrustParts(self)
         self._build()
         self._connect()
         self._fill_in()
@@ -177,6 +180,7 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         results.accept.connect(lambda p: self._guard(lambda: self.accept(p)))
         results.reject.connect(lambda p: self._guard(lambda: session.reject(p)))
         results.save.connect(lambda: self._guard(self._ask_save))
+        results.compare.connect(lambda: open_compare(self.viewer))
         prompts = self.prompt_panel
         others = (self.how_panel, results, self.cache_panel)
         for part in (self.image_panel, panel, prompts, *others):
@@ -301,6 +305,7 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
             self.how_panel,
             self.run_panel,
             self.results_panel,
+            self.trust,
         ):
             panel.show_state(state)
         self.undo_button.setEnabled(state.can_undo and not state.running)
@@ -383,5 +388,6 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         self._refresh.stop()
         self._dispatcher.close()
         self.prompt_panel.shut_down()
+        self.trust.shut_down()
         self.binding.close()
         self.session.close()

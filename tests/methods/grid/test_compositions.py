@@ -36,7 +36,7 @@ def bench():
 
 @pytest.fixture(scope="module")
 def episodes(bench):
-    return bench.synthetic(8, shots=2)
+    return bench.synthetic(6, shots=2)
 
 
 @pytest.fixture(scope="module")

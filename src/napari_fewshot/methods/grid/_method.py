@@ -312,6 +312,7 @@ class GridMethod(ABC):
                 }
                 found.append(HeldLook(query, looks, supports, fitted.states))
             return found
+        held: dict[int, HeldLook] = {}
         for number, fold in enumerate(folds):
             hooks.report("Checking the supports", number, len(folds))
             rest = [s for i, s in enumerate(supports) if i not in fold]
@@ -321,8 +322,8 @@ class GridMethod(ABC):
                     v: self.look(s, supports[i], params, hooks)
                     for v, s in states.items()
                 }
-                found.append(HeldLook(supports[i], looks, rest, states))
-        return found
+                held[i] = HeldLook(supports[i], looks, rest, states)
+        return [held[i] for i in sorted(held)]
 
 
 def describe(fitted: GridFitted) -> str:

@@ -115,8 +115,9 @@ def joined(asks: Sequence[Ask]) -> PlanePrompts:
     parts = [ask.as_prompts() for ask in asks]
     if not parts:
         return PlanePrompts()
+    # The same place may be asked for many times.
     return PlanePrompts(
-        np.concatenate([p.positive for p in parts]),
-        np.concatenate([p.negative for p in parts]),
-        np.concatenate([p.boxes for p in parts]),
+        np.unique(np.concatenate([p.positive for p in parts]), axis=0),
+        np.unique(np.concatenate([p.negative for p in parts]), axis=0),
+        np.unique(np.concatenate([p.boxes for p in parts]), axis=0),
     )

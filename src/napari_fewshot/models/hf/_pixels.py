@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as resizing
 
-from napari_fewshot.models.sam._frame import _bytes
+from napari_fewshot.models._pixels import rgb_bytes
 from napari_fewshot.models.sam._presets import DEVIATION, MEAN
 
 if TYPE_CHECKING:
@@ -28,15 +28,13 @@ def squashed(
     Parameters
     ----------
     pixels : array (H, W) or (H, W, C)
-        uint8 is taken as it is, floats in [0, 1] times 255, other numbers are windowed
-        by their percentiles. One channel is grey; of more than three the first three
-        count.
+        See `rgb_bytes`.
     side : int
         Of the square frame.
     mean, deviation : three floats
         Of values 0 to 255.
     """
-    channels = torch.from_numpy(_bytes(pixels)).permute(2, 0, 1).contiguous()
+    channels = torch.from_numpy(rgb_bytes(pixels)).permute(2, 0, 1).contiguous()
     # As transformers resizes: Pillow rounds otherwise when an image shrinks.
     x: Tensor = resizing.resize(channels, [side, side], antialias=True).float()
     x = (x - torch.tensor(mean)[:, None, None]) / torch.tensor(deviation)[:, None, None]

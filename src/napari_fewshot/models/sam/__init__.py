@@ -4,7 +4,7 @@ from napari_fewshot.models.sam._convert import convert
 from napari_fewshot.models.sam._identify import choose, identify
 from napari_fewshot.models.sam._load import load
 from napari_fewshot.models.sam._model import SamModel
-from napari_fewshot.models.sam._promptable import Promptable, check_preset
+from napari_fewshot.models.sam._promptable import Promptable, check_preset, note_preset
 from napari_fewshot.models.sam._unet import UnetModel
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "convert",
     "identify",
     "load",
+    "note_preset",
 ]

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from napari_fewshot.data import as_plane
 from napari_fewshot.errors import PromptError
+from napari_fewshot.models._pixels import rgb_bytes
 from napari_fewshot.models.sam._presets import DEVIATION, MEAN, Preset
 
 if TYPE_CHECKING:
@@ -69,12 +69,10 @@ class Frame:
         Parameters
         ----------
         pixels : array (H, W) or (H, W, C)
-            uint8 is taken as it is, floats in [0, 1] times 255, other numbers are
-            windowed by their percentiles. One channel is grey; of more than three the
-            first three count.
+            See `rgb_bytes`.
         """
         rows, columns = self.inner
-        levels = _bytes(pixels)
+        levels = rgb_bytes(pixels)
         if self.preset.grey:
             grey = Image.fromarray(levels).convert("L")
             levels = np.repeat(np.array(grey)[..., None], 3, axis=-1)
@@ -210,16 +208,3 @@ def _numbers(given: Any, width: int, form: str) -> AnyArray:
     if found.size and found.shape[-1] != width:
         raise PromptError(f"{form} The shape of these is {found.shape}.")
     return found.reshape(-1, width)
-
-
-def _bytes(pixels: AnyArray) -> AnyArray:
-    """Return (H, W, 3) uint8."""
-    array = np.asarray(pixels)
-    if array.ndim == 2:
-        array = array[..., None]
-    if array.dtype != np.uint8:
-        # What is not a number is shown black.
-        array = np.nan_to_num(np.rint(as_plane(array) * 255), nan=0.0).astype(np.uint8)
-    if array.shape[-1] < 3:
-        array = np.repeat(array[..., :1], 3, axis=-1)
-    return np.ascontiguousarray(array[..., :3])

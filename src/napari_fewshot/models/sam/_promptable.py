@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 # Least intersection over union of a model with the right preset on a simple task.
 SELF_TEST = 0.7
+# (model, SHA-256 of its weights, side) -> warning that this process knows; "": none.
+_tested: dict[tuple[str, str, int], str] = {}
 
 
 @dataclass(frozen=True)
@@ -369,3 +371,18 @@ def check_preset(model: Promptable) -> str:
         f"expected at least {SELF_TEST}). The file may be weights of another model of "
         "the same shape: choose that model."
     )
+
+
+def note_preset(model: Promptable) -> None:
+    """Note on a model that it fails a simple task; tried once per file and process.
+
+    Parameters
+    ----------
+    model : Promptable
+        Its ``notes`` get the warning of `check_preset`, if there is one.
+    """
+    key = (model.spec.name, model.sha256, model.side)
+    if key not in _tested:
+        _tested[key] = check_preset(model)
+    if _tested[key] and _tested[key] not in model.notes:
+        model.note(_tested[key])
