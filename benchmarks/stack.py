@@ -1,4 +1,4 @@
-"""Carry an object through stacks of planes: the encoder's share, and the memory.
+"""Carry objects through stacks of planes: the encoder's share, and the memory.
 
 The first and the last plane are annotated, so that every other one is encoded, and the
 model is asked, whatever it answers: weights are random. The stack and the labels are
@@ -28,7 +28,7 @@ import torch
 import zarr
 from sam import written as vit_b
 
-GOAL_SHARE, OBJECTS = 0.9, 4
+GOAL_SHARE = 0.9
 
 
 class Peak:
@@ -63,7 +63,9 @@ def tiny(folder: Path) -> Path:
     return path
 
 
-def store(folder: Path, planes: int, side: int) -> tuple[Path, dict[int, np.ndarray]]:
+def store(
+    folder: Path, planes: int, side: int, objects: int
+) -> tuple[Path, dict[int, np.ndarray]]:
     """Write a noisy stack with discs that move, and return two annotated planes."""
     path, rng = folder / "stack.zarr", np.random.default_rng(0)
     shape = (planes, side, side)
@@ -72,9 +74,10 @@ def store(folder: Path, planes: int, side: int) -> tuple[Path, dict[int, np.ndar
     masks = {}
     for plane in range(planes):
         labels = np.zeros(shape[1:], int)
-        for number in range(OBJECTS):
-            middle = side * (number + 0.6) / OBJECTS + 0.05 * side * plane / planes
-            near = np.hypot(rows - middle, columns - side / 2) < 0.08 * side
+        for number in range(objects):
+            middle = side * (number + 0.5 + 0.2 * plane / planes) / objects
+            radius = 0.25 * side / max(objects, 2)
+            near = np.hypot(rows - middle, columns - side / 2) < radius
             labels[near] = number + 1
         noise = rng.normal(0, 12, shape[1:])
         stack[plane] = np.clip(50 + 130 * (labels > 0) + noise, 0, 255).astype(np.uint8)
@@ -83,7 +86,7 @@ def store(folder: Path, planes: int, side: int) -> tuple[Path, dict[int, np.ndar
     return path, masks
 
 
-def measure(weights: Path, planes: int, side: int) -> dict[str, Any]:
+def measure(weights: Path, planes: int, side: int, objects: int) -> dict[str, Any]:
     import napari_fewshot as nf
 
     own = {"model": "sam/vit_b", "checkpoint": str(weights), "device": "cpu"}
@@ -99,7 +102,7 @@ def measure(weights: Path, planes: int, side: int) -> dict[str, Any]:
     model.encode = timed
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        path, masks = store(folder, planes, side)
+        path, masks = store(folder, planes, side, objects)
         # What is loaded or measured at first use is none of the stack's.
         model.predict(encode(np.zeros((side, side), np.uint8)), points=[[9, 9]])
         with Peak() as peak:
@@ -120,16 +123,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--planes", default="10,50,100", help="a,b,...; from 3")
     parser.add_argument("--side", type=int, default=512, help="of a plane in pixels")
+    parser.add_argument("--objects", type=int, default=1)
     parser.add_argument("--vit-b", action="store_true", help="ViT-B at 1024 pixels")
     parser.add_argument("--weights", type=Path, help=argparse.SUPPRESS)
     wanted = parser.parse_args()
     if wanted.weights is not None:
-        print(json.dumps(measure(wanted.weights, int(wanted.planes), wanted.side)))
+        more = int(wanted.planes), wanted.side, wanted.objects
+        print(json.dumps(measure(wanted.weights, *more)))
         return
     with tempfile.TemporaryDirectory() as folder:
         weights = (vit_b if wanted.vit_b else tiny)(Path(folder))
         for count in wanted.planes.split(","):
-            row = alone(weights, count, wanted.side, Path(folder) / f"home {count}")
+            words = ["--weights", weights, "--planes", count, "--side", wanted.side]
+            words += ["--objects", wanted.objects]
+            row = alone(list(map(str, words)), Path(folder) / f"home {count}")
             print(
                 f"{row['planes']:4d} planes  {row['seconds']:7.1f} s  encoder "
                 f"{row['share']:.0%} (goal for ViT-B: {GOAL_SHARE:.0%})  "
@@ -138,11 +145,10 @@ def main() -> None:
             )
 
 
-def alone(weights: Path, planes: str, side: int, home: Path) -> dict[str, Any]:
+def alone(words: list[str], home: Path) -> dict[str, Any]:
     """Measure in a process and with a cache of its own."""
-    words = [sys.executable, __file__, "--weights", str(weights)]
     out = subprocess.run(
-        [*words, "--planes", planes, "--side", str(side)],
+        [sys.executable, __file__, *words],
         check=True,
         stdout=subprocess.PIPE,
         text=True,

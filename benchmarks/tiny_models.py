@@ -36,7 +36,7 @@ from napari_fewshot.data import Hooks, Plane, Sample
 from napari_fewshot.evaluation import binary_dice, episode
 from napari_fewshot.methods import get_method, make_params, method_names
 from napari_fewshot.methods.everything import EverythingParams, find_objects
-from napari_fewshot.methods.grid import GridMethod
+from napari_fewshot.methods.grid import GridMethod, embed
 from napari_fewshot.ops import resize_image
 
 FOLDER = Path(__file__).resolve().parents[1] / "tests" / "data"
@@ -103,10 +103,10 @@ def load(name: str, folder: Path) -> Any:
     return nf.load_model(name, unpack(FOLDER / MODELS[name], folder), "cpu", "fp32")
 
 
-def synthetic(count: int, shots: int, first: int = 0) -> list[Episode]:
+def synthetic(count: int, shots: int, most: int = 2) -> list[Episode]:
     """Return episodes of synthetic scenes that nothing was trained on."""
     found = []
-    for number in range(HELD_OUT + first, HELD_OUT + first + count):
+    for number in range(HELD_OUT, HELD_OUT + count):
         scene = draw_scene(number, SIDE, shots + 2)
         images, masks = draw_task(scene, np.random.default_rng(number))
         pairs = [
@@ -115,7 +115,7 @@ def synthetic(count: int, shots: int, first: int = 0) -> list[Episode]:
         ]
         queries = [p for p in pairs[shots:] if p[1].any()]
         if queries:
-            found.append(Episode("synthetic", pairs[:shots], queries))
+            found.append(Episode("synthetic", pairs[:shots], queries[:most]))
     return found
 
 
@@ -185,7 +185,7 @@ def by_means(model: Any, supports: Sequence[Pair]) -> Answer:
     """Compare cells with the mean of the class and of the rest."""
     inside, outside = [], []
     for image, mask in supports:
-        cells = model.encode(image).cells
+        cells = embed(model, image).cells
         cells = cells / np.linalg.norm(cells, axis=0)
         share = resize_image(mask.astype(np.float32), cells.shape[1:])
         inside.append(cells[:, share >= min(0.5, share.max())])
@@ -194,7 +194,7 @@ def by_means(model: Any, supports: Sequence[Pair]) -> Answer:
     mine, rest = (mean / np.linalg.norm(mean) for mean in means)
 
     def answer(image: np.ndarray) -> np.ndarray:
-        cells = model.encode(image).cells
+        cells = embed(model, image).cells
         cells = cells / np.linalg.norm(cells, axis=0)
         difference = np.tensordot(mine - rest, cells, 1)
         return resize_image(difference.astype(np.float32), image.shape[:2]) > 0
@@ -230,11 +230,15 @@ def compare(
     names: Sequence[str],
     episodes: Sequence[Episode],
     ways: Sequence[str] | None = None,
+    **values: Any,
 ) -> dict[str, float]:
-    """Return the mean Dice of ways without a method (default all), and of methods."""
+    """Return the mean Dice of ways without a method (default all), and of methods.
+
+    Parameters of the methods may be given by name.
+    """
     chosen = plain_ways(model) if ways is None else ways
     every = {n: partial(PLAIN[n], model) for n in chosen}
-    every |= {n: partial(by_method, n, model) for n in names}
+    every |= {n: partial(by_method, n, model, **values) for n in names}
     found = {}
     for name, way in every.items():
         begun = time.perf_counter()

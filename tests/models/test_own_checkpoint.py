@@ -39,9 +39,7 @@ def test_random_weights_are_noted_once_and_told_in_provenance(tiny_sam, asked):
     assert len(asked) == 1, "once per file"
 
 
-def test_a_model_that_does_the_task_has_no_note(
-    tiny_sam, asked, monkeypatch, tmp_path
-):
+def test_a_model_that_does_the_task_has_no_note(tiny_sam, asked, monkeypatch, tmp_path):
     monkeypatch.setattr(_promptable, "SELF_TEST", 0.0)
     # Another path: models stay loaded, with their notes.
     other = shutil.copy(tiny_sam, tmp_path)

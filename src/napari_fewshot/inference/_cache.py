@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_fewshot._types import FloatArray
+    from napari_fewshot._types import FloatArray, LabelArray
     from napari_fewshot.inference._familiar import Familiarity
     from napari_fewshot.methods import (
         FittedMethod,
@@ -45,20 +45,27 @@ class Learnt:
     familiarity: Familiarity | None = None
     _plane: str = ""
     _maps: dict[int, FloatArray] = field(default_factory=dict)
+    _objects: dict[int, LabelArray] = field(default_factory=dict)
 
-    def recall(self, plane: str) -> dict[int, FloatArray] | None:
-        """Return the maps of the plane that was seen last, if it is this one.
+    def recall(
+        self, plane: str
+    ) -> tuple[dict[int, FloatArray], dict[int, LabelArray]] | None:
+        """Return maps and objects of the plane that was seen last, if it is this one.
 
         Parameters
         ----------
         plane : str
             Digest of its pixels and position.
         """
-        return dict(self._maps) if plane == self._plane else None
+        if plane != self._plane:
+            return None
+        return dict(self._maps), dict(self._objects)
 
-    def remember(self, plane: str, maps: dict[int, FloatArray]) -> None:
-        """Keep the maps of a plane: the next click is most often on the same one."""
-        self._plane, self._maps = plane, dict(maps)
+    def remember(
+        self, plane: str, maps: dict[int, FloatArray], objects: dict[int, LabelArray]
+    ) -> None:
+        """Keep what a plane gave: the next click is most often on the same one."""
+        self._plane, self._maps, self._objects = plane, dict(maps), dict(objects)
 
 
 @dataclass

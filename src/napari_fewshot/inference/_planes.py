@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from napari_fewshot.data import Hooks, Plane
 from napari_fewshot.inference._alike import objects_alike
 from napari_fewshot.inference._checks import is_constant
+from napari_fewshot.inference._numbered import numbered
 from napari_fewshot.inference._request import PlaneResult, SegmentRequest
 from napari_fewshot.methods import Fused, Neighbours, Reliability, block_size
 from napari_fewshot.ops import probabilities_to_labels, soft_dice, split_instances
@@ -35,6 +36,7 @@ class Looked:
     digest: str
     seen: Plane | None
     maps: dict[int, FloatArray]
+    objects: dict[int, LabelArray] = field(default_factory=dict)
 
 
 def look_at_all(
@@ -79,11 +81,22 @@ def _look_at(request: SegmentRequest, number: int, fit: Fit, hooks: Hooks) -> Lo
     position = query.relative_position(number)
     seen = Plane(query.plane(number), position, query.pixel_size)
     key = f"{digest} {query.window} {position} {query.pixel_size}"
-    maps = learnt.recall(key)
-    if maps is None:
-        maps = learnt.fitted.predict(seen, hooks)
-        learnt.remember(key, maps)
-    return Looked(number, digest, seen, maps)
+    known = learnt.recall(key)
+    if known is None:
+        known = _predict(learnt.fitted, seen, hooks)
+        learnt.remember(key, *known)
+    return Looked(number, digest, seen, *known)
+
+
+def _predict(
+    fitted: Any, seen: Plane, hooks: Hooks
+) -> tuple[dict[int, FloatArray], dict[int, LabelArray]]:
+    """Return maps, and objects from a method that finds them one by one."""
+    if hasattr(fitted, "predict_objects"):
+        found: tuple[dict[int, FloatArray], dict[int, LabelArray]]
+        found = fitted.predict_objects(seen, hooks)
+        return found
+    return fitted.predict(seen, hooks), {}
 
 
 def _neighbours(fit: Fit, params: CommonParams, count: int) -> Neighbours | None:
@@ -153,6 +166,8 @@ def finish_plane(
         instances = objects_alike(labels, maps, fit.banks)
     elif params.instances != "none":
         instances = split_instances(labels, params.instances)
+    elif looked.objects:
+        instances = numbered(labels, looked.objects)
     elif any(a.objects is not None for a in answers.values()):
         instances = _objects(labels, answers)
     return PlaneResult(

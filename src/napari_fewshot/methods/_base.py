@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 class FittedMethod(Protocol):
     """What `Method.fit` returns; picklable, never changed by `predict`.
 
+    One that finds single objects also has ``predict_objects(plane, hooks)``: it returns
+    what `predict` does, and ``{class: (H, W) int32 object numbers}``, perhaps empty.
+
     Attributes
     ----------
     choice : str

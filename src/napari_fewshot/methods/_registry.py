@@ -31,6 +31,7 @@ METHOD_MODULES = {
     "mlp": "napari_fewshot.methods.mlp",
     "dino-augseg": "napari_fewshot.methods.dino_augseg",
     "distill": "napari_fewshot.methods.distill",
+    "instances": "napari_fewshot.methods.instances",
     "template-bank": "napari_fewshot.methods.template_bank",
     "persam": "napari_fewshot.methods.persam",
     "persam-f": "napari_fewshot.methods.persam_f",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari_fewshot.data import Hooks
 
 # Cells of the supports that are compared with.
-MOST_KEPT = 3000
+MOST_KEPT = 1500
 # A vote falls with the distance, measured in this share of the usual distance.
 REACH = 0.3
 BLOCK = 4096

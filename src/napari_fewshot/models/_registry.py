@@ -260,9 +260,10 @@ def _load(
 def _tested(model: Encoder) -> Encoder:
     """Note on a model from a file of the user's own if it fails a simple task."""
     if _module(model.spec) in (_SAM, _HF):
-        from napari_fewshot.models.sam import note_preset
+        from napari_fewshot.models.sam import Promptable, note_preset
 
-        note_preset(model)
+        if isinstance(model, Promptable):
+            note_preset(model)
     return model
 
 

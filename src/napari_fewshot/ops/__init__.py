@@ -1,6 +1,17 @@
 """Pure functions: arrays in, arrays out."""
 
 from napari_fewshot.ops.attention import attend_to_mask
+from napari_fewshot.ops.candidates import (
+    Candidate,
+    as_rows,
+    best_apart,
+    candidates_of,
+    cut_candidates,
+    level_candidates,
+    object_overlaps,
+    rings_of,
+    shape_table,
+)
 from napari_fewshot.ops.clicks import interior_distance, next_click
 from napari_fewshot.ops.clusters import average_linkage, seed_and_aggregate
 from napari_fewshot.ops.correspondence import (
@@ -89,18 +100,22 @@ from napari_fewshot.ops.walker import standing_out, walk_boundary, walk_from_cli
 from napari_fewshot.ops.wavelets import haar, inverse_haar, masked_bands
 
 __all__ = [
+    "Candidate",
     "Match",
     "Phases",
     "RepriTerms",
     "ShapeBank",
     "angular_best",
+    "as_rows",
     "assign",
     "attend_to_mask",
     "average_linkage",
     "backward_vote",
     "bend_mask",
+    "best_apart",
     "bidirectional",
     "bounding_box",
+    "candidates_of",
     "centred",
     "chambolle",
     "channel_scale",
@@ -109,6 +124,7 @@ __all__ = [
     "context_features",
     "cosine_maps",
     "covering_components",
+    "cut_candidates",
     "cycle_consistent",
     "cyclic_match",
     "earth_movers_distance",
@@ -123,6 +139,7 @@ __all__ = [
     "interior_distance",
     "inverse_haar",
     "kmeans_parts",
+    "level_candidates",
     "lowest_outside",
     "mask_to_grid",
     "masked_average",
@@ -130,6 +147,7 @@ __all__ = [
     "max_and_mean",
     "mumford_shah",
     "next_click",
+    "object_overlaps",
     "overlaps",
     "overshoot_gate",
     "pixel_features",
@@ -146,10 +164,12 @@ __all__ = [
     "ring_mask",
     "ring_points",
     "ring_prototypes",
+    "rings_of",
     "scaled_shape",
     "seed_and_aggregate",
     "self_prototype",
     "shape_bank",
+    "shape_table",
     "smooth",
     "soft_dice",
     "soft_merge",

@@ -16,12 +16,17 @@ from napari_fewshot.ops.instances_bank import LEAST_AREA, cuts_of, shapes_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_fewshot._types import AnyArray, BoolArray, FloatArray, LabelArray
-    from napari_fewshot.ops.instances_bank import ShapeBank
+    from napari_fewshot._types import BoolArray, FloatArray, LabelArray
 
 # A ring round an object is as wide as this share of the root of its area, in pixels
 # at least and at most.
 RING_SHARE, RING_LEAST, RING_MOST = 0.25, 2, 12
+# A landscape is cut at these quantiles, as it is and smoothed by so many pixels.
+LEVEL_SHARES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+LEVEL_SIGMAS = (0.0, 1.5)
+# Of two candidates that overlap by more than this (union) only the better stays.
+MOST_UNION = 0.5
+EPSILON = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,16 +48,15 @@ class Candidate:
     quality: float = 1.0
 
 
-def candidate_of(mask: BoolArray, quality: float = 1.0) -> Candidate | None:
-    """Return a mask (H, W) as a candidate; None if it is empty."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
-        return None
-    place = (
-        slice(int(rows[0]), int(rows[-1]) + 1),
-        slice(int(columns[0]), int(columns[-1]) + 1),
-    )
-    return Candidate(place, mask[place].copy(), quality)
+def candidates_of(objects: LabelArray, quality: float = 1.0) -> list[Candidate]:
+    """Return numbered objects (H, W) as candidates, in the order of their numbers."""
+    from scipy import ndimage
+
+    return [
+        Candidate(place, objects[place] == i, quality)
+        for i, place in enumerate(ndimage.find_objects(objects), 1)
+        if place is not None
+    ]
 
 
 def cut_candidates(probability: FloatArray) -> list[Candidate]:
@@ -120,9 +124,7 @@ def rings_of(
 
     found = []
     for one in candidates:
-        width = int(
-            np.clip(RING_SHARE * one.mask.sum() ** 0.5, RING_LEAST, RING_MOST)
-        )
+        width = int(np.clip(RING_SHARE * one.mask.sum() ** 0.5, RING_LEAST, RING_MOST))
         low = [max(0, s.start - width) for s in one.place]
         high = [min(n, s.stop + width) for s, n in zip(one.place, shape, strict=True)]
         wide = np.zeros((high[0] - low[0], high[1] - low[1]), bool)
@@ -136,10 +138,113 @@ def rings_of(
     return found
 
 
-def shape_likeness(candidates: Sequence[Candidate], bank: ShapeBank) -> FloatArray:
-    """Return how much each candidate is shaped like the objects of a bank, (N,)."""
-    found = [bank.likeness(one.mask.astype(np.int32))[0] for one in candidates]
-    return np.array(found, np.float32)
+def level_candidates(
+    landscape: FloatArray, plausible: BoolArray, areas: tuple[float, float]
+) -> list[Candidate]:
+    """Return the connected parts of a landscape above its levels.
+
+    Parts that stay alike from level to level are how extremal regions find cells
+    (Arteta et al., Learning to detect cells, MICCAI 2012). Holes are filled.
+
+    Parameters
+    ----------
+    landscape : array (H, W)
+        High inside objects.
+    plausible : array (H, W) bool
+        Where objects may be; the levels are quantiles of the landscape there.
+    areas : (float, float)
+        Smallest and largest area in pixels.
+
+    Returns
+    -------
+    list of Candidate
+        Each once.
+    """
+    from scipy import ndimage
+
+    found: dict[tuple[int, int, bytes], Candidate] = {}
+    if not plausible.any():
+        return []
+    for sigma in LEVEL_SIGMAS:
+        smooth = ndimage.gaussian_filter(landscape, sigma) if sigma else landscape
+        for level in np.quantile(smooth[plausible], LEVEL_SHARES):
+            parts = ndimage.label((smooth >= level) & plausible)[0]
+            sizes = np.bincount(parts.ravel())
+            for i, place in enumerate(ndimage.find_objects(parts), 1):
+                # With its holes it may be larger, but not smaller.
+                if sizes[i] > areas[1] or 2 * sizes[i] < areas[0]:
+                    continue
+                mask = ndimage.binary_fill_holes(parts[place] == i)
+                if areas[0] <= mask.sum() <= areas[1]:
+                    key = (place[0].start, place[1].start, mask.tobytes())
+                    found.setdefault(key, Candidate(place, mask, 0.5))
+    return list(found.values())
+
+
+def best_apart(rows: Any, scores: FloatArray, level: float) -> list[tuple[int, float]]:
+    """Choose candidates that hardly overlap, the best first.
+
+    In turn the best is taken. Those that it covers by more than half (intersection
+    over union) go, the others lose by how much of the smaller one they share with it:
+    the score times the root of one minus that share (soft merging of Espinosa et al.,
+    No time to train!, arXiv 2507.02798).
+
+    Parameters
+    ----------
+    rows : sparse array (N, H W)
+        From `as_rows`.
+    scores : array (N,)
+        At least 0.
+    level : float
+        Ends as soon as the best that is left is worse.
+
+    Returns
+    -------
+    list of (int, float)
+        Number and score of each chosen candidate.
+    """
+    both = (rows @ rows.T).tocsr()
+    area = np.diff(rows.indptr).astype(float)
+    left = np.array(scores, float)
+    shared = np.zeros(len(left))
+    chosen: list[tuple[int, float]] = []
+    while len(left):
+        now = left * np.sqrt(1 - shared)
+        best = int(now.argmax())
+        if now[best] < max(level, EPSILON):
+            break
+        chosen.append((best, float(now[best])))
+        span = slice(both.indptr[best], both.indptr[best + 1])
+        others, common = both.indices[span], both.data[span]
+        smaller = common / np.minimum(area[others], area[best])
+        shared[others] = np.maximum(shared[others], np.clip(smaller, 0, 1))
+        union = common / (area[others] + area[best] - common)
+        left[others[union > MOST_UNION]] = 0.0
+        left[best] = 0.0
+    return chosen
+
+
+def object_overlaps(rows: Any, objects: LabelArray) -> FloatArray:
+    """Return intersections over union of candidates with objects, (N, K) float32.
+
+    Parameters
+    ----------
+    rows : sparse array (N, H W)
+        From `as_rows`.
+    objects : array (H, W)
+        Numbers 1..K.
+    """
+    from scipy.sparse import csr_array
+
+    flat = objects.ravel()
+    at = np.flatnonzero(flat)
+    ones = np.ones(len(at), np.float32)
+    shape = (flat.size, int(flat.max(initial=0)))
+    members = csr_array((ones, (at, flat[at] - 1)), shape)
+    both = (rows @ members).toarray()
+    union = np.diff(rows.indptr)[:, None] + members.sum(0)[None] - both
+    found: FloatArray = (both / np.maximum(union, 1)).astype(np.float32)
+    return found
 
 
 def shape_table(candidates: Sequence[Candidate]) -> FloatArray:

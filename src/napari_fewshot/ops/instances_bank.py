@@ -50,7 +50,10 @@ class ShapeBank:
 
         Too small is as bad as too large; more solid than usual is not bad at all.
         """
-        area, solid = shapes_of(parts)
+        return self.likeness_of(*shapes_of(parts))
+
+    def likeness_of(self, area: FloatArray, solid: FloatArray) -> FloatArray:
+        """Return the same for areas and solidities, (N,) each."""
         far = (np.log(np.maximum(area, 1)) - self.size) / self.size_spread
         bent = np.minimum(0.0, (solid - self.solid) / self.solid_spread)
         like: FloatArray = 1 / (1 + 0.5 * far**2 + 0.5 * bent**2)

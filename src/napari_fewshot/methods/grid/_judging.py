@@ -9,11 +9,7 @@ import numpy as np
 
 from napari_fewshot.methods._fusion import sigmoid
 from napari_fewshot.methods._validation import HeldOut, altered_copies, dice
-from napari_fewshot.methods.grid._calibrate import (
-    fit_boundary,
-    position_prior,
-    top_of,
-)
+from napari_fewshot.methods.grid._calibrate import position_prior, top_of
 from napari_fewshot.methods.grid._tokens import GridSupport, supports_on_grid
 
 if TYPE_CHECKING:
@@ -68,7 +64,7 @@ def calibrate(fitted: GridFitted, value: int, looks: Sequence[HeldLook]) -> None
     """Choose boundary, use of position and floor of one class, in place."""
     raws = [h.looks[value].raw for h in looks]
     covers = [h.query.cover(value) for h in looks]
-    fitted.boundaries[value] = fit_boundary(raws, covers)
+    fitted.boundaries[value] = fitted.method.boundary(raws, covers, fitted.params)
     if _use_position(fitted, value, looks):
         fitted.placed.add(value)
     tops = [
@@ -102,7 +98,7 @@ def judge(fitted: GridFitted, looks: Sequence[HeldLook], hooks: Hooks) -> None:
     """Segment the left-out supports; drop the decoder per class if it does worse."""
     tried = set(fitted.drawn)
     with_decoder = _held_maps(fitted, looks, hooks) if tried else []
-    if tried and fitted.params.decoder != "auto":
+    if tried and (fitted.method.always_draws or fitted.params.decoder != "auto"):
         fitted.judged = with_decoder
         return
     fitted.drawn = set()

@@ -18,6 +18,7 @@ from napari_fewshot.methods._fusion import sigmoid
 from napari_fewshot.methods._validation import HeldOut, split_folds, summarise
 from napari_fewshot.methods.grid._calibrate import (
     Boundary,
+    fit_boundary,
     position_prior,
     sized,
     top_of,
@@ -43,7 +44,7 @@ from napari_fewshot.methods.grid._vocabulary import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_fewshot._types import FloatArray
+    from napari_fewshot._types import FloatArray, LabelArray
     from napari_fewshot.data import Hooks, Plane, Sample
     from napari_fewshot.methods._base import FittedMethod, MethodSpec
     from napari_fewshot.methods.grid._asks import Decoder
@@ -70,13 +71,22 @@ class GridFitted:
 
     def predict(self, plane: Plane, hooks: Hooks) -> dict[int, FloatArray]:
         """Return a probability map (H, W) per class."""
+        return self.predict_objects(plane, hooks)[0]
+
+    def predict_objects(
+        self, plane: Plane, hooks: Hooks
+    ) -> tuple[dict[int, FloatArray], dict[int, LabelArray]]:
+        """Return probability maps, and single objects of classes that have them."""
         query = on_grid(self.encoder, plane, hooks)
-        found = {}
+        maps, objects = {}, {}
         for value, state in self.states.items():
             look = self.method.look(state, query, self.params, hooks)
             odds = self.odds(value, look, query, self.supports)
-            found[value] = sigmoid(self.segment(value, look, odds, query, hooks).odds)
-        return found
+            segment = self.segment(value, look, odds, query, hooks)
+            maps[value] = sigmoid(segment.odds)
+            if segment.objects is not None:
+                objects[value] = segment.objects
+        return maps, objects
 
     def explain(self, plane: Plane, hooks: Hooks) -> dict[int, Explanation]:
         """Return every intermediate per class, for layers that the user may look at."""
@@ -140,10 +150,14 @@ class GridMethod(ABC):
     makes_prompts : bool
         Whether `segment` is the method itself: then it is used with the similarity map
         in place of a decoder, too.
+    always_draws : bool
+        Whether it is used even where the map alone does better on the supports: it
+        finds what the map does not, such as single objects.
     """
 
     spec: ClassVar[MethodSpec]
     makes_prompts: ClassVar[bool] = False
+    always_draws: ClassVar[bool] = False
 
     def encoder_for(self, encoder: Encoder, params: Any) -> Encoder:
         """Return what planes are encoded by; the encoder itself by default."""
@@ -180,6 +194,12 @@ class GridMethod(ABC):
         params, hooks
             As for `learn`.
         """
+
+    def boundary(
+        self, raws: Sequence[FloatArray], covers: Sequence[FloatArray], params: Any
+    ) -> Boundary:
+        """Return where a similarity becomes a yes; see `fit_boundary`."""
+        return fit_boundary(raws, covers)
 
     def tune(
         self,

@@ -13,7 +13,7 @@ from napari_fewshot.methods._params import CommonParams, param
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from napari_fewshot._types import BoolArray, FloatArray
+    from napari_fewshot._types import BoolArray, FloatArray, LabelArray
     from napari_fewshot.methods.grid._asks import Ask
 
 
@@ -82,12 +82,15 @@ class Segment:
         Masks that were considered, the best first; may be empty.
     scores : tuple of float
         Of the candidates.
+    objects : array (H, W) int32, optional
+        Numbers of single objects from 1, where the method finds them one by one.
     """
 
     odds: FloatArray = field(repr=False)
     asks: tuple[Ask, ...] = ()
     candidates: BoolArray | None = field(default=None, repr=False)
     scores: tuple[float, ...] = ()
+    objects: LabelArray | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
