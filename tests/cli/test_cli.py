@@ -43,8 +43,9 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-def test_segment_writes_labels_provenance_and_report(folder):
+def test_segment_writes_labels_provenance_and_report(folder, capsys):
     assert segment(folder, folder / "c1.tif", folder / "c2.tif") == 0
+    assert f"2 of 2 written to {folder / 'out'}" in capsys.readouterr().out
     labels = tifffile.imread(folder / "out" / "c1_labels.tif")
     truth = tifffile.imread(folder / "truth" / "c1.tif")
     assert nf.evaluate(labels, truth)["dice"][0] > 0.9

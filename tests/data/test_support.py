@@ -139,3 +139,13 @@ def test_class_names_first_wins_and_unknown_are_numbered():
     first = Support(IMAGE, mask(), classes={1: "nucleus"})
     second = Support(IMAGE, mask(2), classes={1: "blob"})
     assert SupportSet([first, second]).class_names == {1: "nucleus", 2: "class 2"}
+
+
+def test_image_and_mask_the_wrong_way_round_are_told():
+    image = np.random.default_rng(0).integers(0, 255, (40, 40), dtype=np.uint8)
+    painted = (image > 128).astype(np.uint8) * 255
+    swapped = SupportSet([Support(painted, image)])
+    with pytest.raises(SupportError, match="wrong way round"):
+        swapped.check()
+    # Many labels on a real image are many classes.
+    SupportSet([Support(image, image)]).check()

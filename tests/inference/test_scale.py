@@ -29,7 +29,7 @@ def sample(side=100, radius=6, spacing=25, size=(0.5, 0.5)):
 def test_finer_query_gets_parts_of_the_support():
     found, notes = at_query_scale([sample()], (100, 100), (0.25, 0.25))
     assert 1 < len(found) <= 4
-    assert "2 times" in notes[0]
+    assert "factor of 2," in notes[0]
     for part in found:
         # 100 pixels of 0.25 show half of a support of 100 pixels of 0.5.
         assert part.image.shape == (100, 100, 1)

@@ -104,6 +104,10 @@ def test_all_failed_cancelled_or_too_few(blob_pair):
         nf.compare(image, blob_pair(0, **SMALL), ["pixel", "pixel"])
     with pytest.raises(nf.ModelError, match="'pixel'"):
         nf.compare(image, blob_pair(0, **SMALL), ["pixle", "template"])
+    with pytest.raises(nf.ModelError, match="did you mean 'pixel'"):
+        wrong = {"pixle": {"trees": 3}}
+        pair = blob_pair(0, **SMALL)
+        nf.compare(image, pair, ["pixel", "template"], params=wrong)
     with pytest.raises(nf.Cancelled):
         hooks = Hooks(is_cancelled=lambda: True)
         nf.compare(image, blob_pair(0, **SMALL), ["pixel", "template"], hooks=hooks)

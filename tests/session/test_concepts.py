@@ -118,6 +118,11 @@ def test_loading_is_one_step_of_undo(session, path):
     assert [row.name for row in state.supports] == ["s0", "s1"]
     assert state.classes.names == {1: "cell"}
     assert (state.document.method, state.document.params) == ("pixel", FAST)
+    # What is here already is not added again.
+    again = session.load_concept(path)
+    assert again[:2] == ["0 supports added.", "2 were here already."]
+    assert len(session.state.supports) == 2
+    session.undo()
     assert (session.segment().labels == 1).any()
     session.undo()
     session.undo()
@@ -183,7 +188,7 @@ def test_a_newer_method_or_model_leaves_the_supports_usable(session, path, tmp_p
     assert "telepathy" in notes[2]
     assert (session.state.document.method, len(session.state.supports)) == ("auto", 2)
     odd = replace(concept, params={"trees": "many"})
-    assert "trees" in session.load_concept(odd)[1]
+    assert "trees" in session.load_concept(odd)[-1]
 
 
 def test_other_weights_are_told(path, caplog, blob_pair):

@@ -125,3 +125,12 @@ def test_evidence_crosses_to_the_worker():
     assert set(mine.maps) == set(other.maps)
     for name in mine.maps:
         np.testing.assert_allclose(mine.maps[name], other.maps[name], atol=1e-4)
+
+
+def test_prompts_are_explained_even_where_the_map_won(session):
+    session.set_query(blobs(9)[0])
+    for name in ("matcher", "persam", "p2sam"):
+        session.set_method(name, "filters")
+        found = session.explain()[1]
+        assert found.prompts is not None, name
+        assert len(found.prompts.points) > 0, name

@@ -26,6 +26,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from napari_fewshot.cli._told import told
 from napari_fewshot.data import Support, SupportSet
 from napari_fewshot.errors import Cancelled, DataError, FewShotError
 from napari_fewshot.io import (
@@ -40,6 +41,7 @@ from napari_fewshot.io import (
     write_text,
 )
 from napari_fewshot.methods import get_method, params_to_dict, parse_params
+from napari_fewshot.models import get_model_spec
 from napari_fewshot.session import Session, load_concept, segment
 from napari_fewshot.session._concepts import fill_in
 
@@ -97,6 +99,7 @@ def run_batch(queries: Sequence[str], options: BatchOptions) -> int:
     if concept is not None:
         method, model, params = fill_in(concept, options.method, options.model, {})
     options = replace(options, method=method, model=model)
+    get_model_spec(model)
     params = {**params, **parse_words(method, options.params)}
     supports, project_query = _supports(options, concept)
     if len(supports) or options.prompts is None:
@@ -120,6 +123,7 @@ def run_batch(queries: Sequence[str], options: BatchOptions) -> int:
     finally:
         batch.save()
     batch.report()
+    print(told(batch.rows, batch.records, options.out))
     return batch.exit_code()
 
 

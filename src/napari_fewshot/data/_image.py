@@ -187,9 +187,10 @@ class Image:
         pixels = self.raw_plane(plane).astype(np.float32)
         if not np.isfinite(pixels).all():
             where = f" (plane {plane})" if self.n_planes > 1 else ""
+            whose = f"The image {self.name!r}" if self.name else "The image"
             raise DataError(
-                f"The image {self.name!r} holds NaN or infinite pixels{where}; replace "
-                "them first, for example with numpy.nan_to_num(image)."
+                f"{whose} holds NaN or infinite pixels{where}; replace them first, for "
+                "example with numpy.nan_to_num(image)."
             )
         pixels = pixels if pixels.ndim == 3 else pixels[..., None]
         return apply_window(pixels, self.window_of(plane, pixels))

@@ -16,6 +16,8 @@ from napari_fewshot.errors import DataError, SupportError
 if TYPE_CHECKING:
     from napari_fewshot._types import AnyArray, LabelArray
 
+# So many labels on an image of so few values: an image was taken for the mask.
+MANY_LABELS, FEW_VALUES = 32, 3
 MAX_NEGATIVE_PLANES = 3
 MAX_CLASSES = 255
 MAX_COUNTED = 1 << 16
@@ -190,6 +192,18 @@ class Support:
         found: LabelArray = labels.astype(np.int32)
         return found
 
+    def refuse_swapped(self) -> None:
+        """Raise a `SupportError` if image and mask are the wrong way round."""
+        if len(self.label_values) < MANY_LABELS:
+            return
+        pixels = np.unique(self.source.raw_plane(self.used_planes[0]))
+        if len(pixels) <= FEW_VALUES:
+            raise SupportError(
+                f"The mask of {self.name or 'a support'!r} holds "
+                f"{len(self.label_values)} labels and its image only {len(pixels)} "
+                "values. Are image and mask the wrong way round?"
+            )
+
     def _raw_labels(self, plane: int) -> Any:
         source = self.source
         labels = np.asarray(self._label_array[source.label_key(plane)])
@@ -278,6 +292,8 @@ class SupportSet(Sequence[Support]):
                 "No support has any foreground. Paint the object in at least one mask "
                 "(negative supports alone can't say what to look for)."
             )
+        for support in self:
+            support.refuse_swapped()
         channels = {s.source.n_channels for s in self}
         if len(channels) > 1:
             raise SupportError(

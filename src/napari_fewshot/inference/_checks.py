@@ -50,7 +50,7 @@ def check_request(request: SegmentRequest, *, needs_evidence: bool = True) -> No
     query = request.query
     if query.n_planes == 1 and is_constant(query, 0):
         raise DataError(
-            f"The image {query.name!r} is constant: every pixel has the same value. "
+            f"{_named(query)} is constant: every pixel has the same value. "
             "Choose another image or channel."
         )
 
@@ -140,9 +140,10 @@ def _check_channels(request: SegmentRequest) -> None:
     found = request.query.n_channels
     if found != wanted:
         raise DataError(
-            f"The image {request.query.name!r} has {_count(found)}, but the supports "
-            f"have {_count(wanted)}. Choose as many channels for both (channels=), or "
-            "take supports of the same kind."
+            f"{_named(request.query)} has {_count(found)}, but the supports have "
+            f"{_count(wanted)}. Choose as many channels for both (channels=), or take "
+            "supports of the same kind. If these are planes of a stack, say so with "
+            "axes='zyx' (--axes zyx)."
         )
 
 
@@ -155,9 +156,14 @@ def _check_planes(request: SegmentRequest) -> None:
     for plane in request.planes:
         if not 0 <= plane < count:
             raise DataError(
-                f"Plane {plane} does not exist: the image {request.query.name!r} has "
-                f"planes 0 to {count - 1}."
+                f"Plane {plane} does not exist. {_named(request.query)} has planes 0 "
+                f"to {count - 1}."
             )
+
+
+def _named(image: Image) -> str:
+    """Return how a sentence about an image begins; arrays have no name."""
+    return f"The image {image.name!r}" if image.name else "The image"
 
 
 def _count(channels: int) -> str:

@@ -77,8 +77,8 @@ def at_query_scale(
             continue
         found += _parts(sample, shape, factor, pixel_size)
         notes.append(
-            f"{sample.name} was rescaled {factor.mean():.3g} times, from its own to "
-            "the query's pixel size."
+            f"{sample.name} was rescaled by a factor of {factor.mean():.3g}, to the "
+            "query's pixel size."
         )
     return found, list(dict.fromkeys(notes))
 

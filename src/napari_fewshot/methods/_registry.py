@@ -57,7 +57,8 @@ def get_method(name: str) -> Method:
         If there is no such method; the message names the nearest one.
     """
     if name not in METHOD_MODULES:
-        near = difflib.get_close_matches(name, METHOD_MODULES, 1, cutoff=0.0)[0]
+        given = str(name).lower()
+        near = difflib.get_close_matches(given, METHOD_MODULES, 1, cutoff=0.0)[0]
         raise ModelError(
             f"There is no method {name!r}; did you mean {near!r}? "
             f"Methods: {', '.join(METHOD_MODULES)}."

@@ -51,7 +51,8 @@ def get_model_spec(name: str) -> ModelSpec:
     if name.startswith(_TIMM) and name not in _MODELS:
         return of_timm(name)
     if name not in _MODELS:
-        near = difflib.get_close_matches(name, _MODELS, 1, cutoff=0.0)[0]
+        given = str(name).lower()
+        near = difflib.get_close_matches(given, _MODELS, 1, cutoff=0.0)[0]
         raise ModelError(
             f"There is no model {name!r}; did you mean {near!r}? "
             f"Models: auto, {', '.join(_MODELS)}."

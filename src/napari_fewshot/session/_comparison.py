@@ -78,6 +78,8 @@ def make_candidates(
     TypeError, ValueError
         For unknown parameters or values outside their limits.
     """
+    for method in params or {}:
+        get_method(method)
     wanted: dict[Pair, None] = {}
     for item in methods:
         if isinstance(item, str):

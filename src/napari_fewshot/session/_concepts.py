@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -25,7 +26,7 @@ from napari_fewshot.session._state import Document, SupportRow
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from napari_fewshot.data import Prediction
+    from napari_fewshot.data import Prediction, Support
 
 logger = logging.getLogger(__name__)
 
@@ -142,6 +143,15 @@ def _is_of(result: Prediction, document: Document) -> bool:
     )
 
 
+def fingerprint(support: Support) -> str:
+    """Tell supports apart by the pixels and labels of the planes that they teach."""
+    found = hashlib.blake2b(digest_size=16)
+    for plane in support.used_planes:
+        found.update(support.source.plane_digest(plane).encode())
+        found.update(np.ascontiguousarray(support.label_plane(plane)).tobytes())
+    return found.hexdigest()
+
+
 def with_concept(
     document: Document, concept: Concept, keys: Iterator[int]
 ) -> tuple[Document, list[str]]:
@@ -171,15 +181,20 @@ def with_concept(
     colours = {values[v]: c for v, c in concept.colours.items() if v in values}
     scores = {} if document.rows else concept.support_scores
     rows = list(document.rows)
+    known = {fingerprint(row.support) for row in rows}
     for support in concept.support:
+        if fingerprint(relabelled(support, values)) in known:
+            continue
         row = SupportRow(next(keys), relabelled(support, values))
         renumbered = {values[v]: s for v, s in scores_of(row, scores).items()}
         rows.append(replace(row, scores=renumbered))
     classes = ClassTable.from_names(
         {**names, **table.names}, {**colours, **table.colours}
     )
-    count = len(concept.support)
-    notes = [f"{count} support{'s' if count > 1 else ''} added."]
+    count = len(rows) - len(document.rows)
+    notes = [f"{count} support{'' if count == 1 else 's'} added."]
+    if count < len(concept.support):
+        notes.append(f"{len(concept.support) - count} were here already.")
     notes += [
         f"Class {concept.classes[old]!r} has number {new} here ({old} in the file)."
         for old, new in values.items()

@@ -123,7 +123,8 @@ class HowBar(QWidget):  # type: ignore[misc]
     def hide_layers(self) -> None:
         """Remove the layers; those of the user stay."""
         self.layers.clear()
-        self._found, self._of = {}, None
+        # What is still on its way is not wanted any more either.
+        self._found, self._of, self._asked = {}, None, None
         self._show_controls()
 
     def show_state(self, state: SessionState) -> None:

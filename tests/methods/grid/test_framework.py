@@ -263,3 +263,23 @@ def test_negative_supports_say_when_there_is_nothing():
     found = fitted.predict(Plane(shown.image), Hooks())[1] >= 0.5
     both = 2 * (found & (shown.labels == 1)).sum()
     assert both / (found.sum() + (shown.labels == 1).sum()) > 0.8
+
+
+def test_a_small_part_is_not_the_whole_plane(query):
+    # A faint part: lower levels soon take everything, and everything is stable.
+    odds = np.full(query.grid, -0.9, np.float32)
+    odds[3:6, 3:6] = 0.6
+    ask = Ask(query.to_pixels([[4, 4]]), np.array([1]))
+    decoder = MapDecoder()
+    logits, _ = decoder.decode(query, odds, [ask], Hooks())
+    assert decoder.to_grid(query, logits[0])[0].mean() < 0.5
+    # Where all of the map is the class, all of the plane is the answer.
+    logits, _ = decoder.decode(query, np.abs(odds) + 1, [ask], Hooks())
+    assert decoder.to_grid(query, logits[0])[0].mean() == 1
+
+
+def test_names_are_found_whatever_their_case():
+    with pytest.raises(nf.ModelError, match="did you mean 'panet'"):
+        get_method("PANet")
+    with pytest.raises(nf.ModelError, match="did you mean 'filters'"):
+        nf.load_model("Filtres")

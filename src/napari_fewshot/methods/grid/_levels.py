@@ -184,7 +184,9 @@ def _masks_of(
     stable = np.minimum(np.append(steps, steps[-1]), np.insert(steps, 0, steps[0]))
     # Of equally stable masks the one whose level is nearest to the map's own boundary.
     stable = stable - NEARNESS * np.abs(levels * STEP)
-    best = int(np.argmax(np.where(areas > 0, stable, -np.inf)))
+    # All of the plane is stable at any lower level: it counts where nothing else does.
+    some = (areas > 0) & ((areas < odds.size) | bool((odds > 0).all()))
+    best = int(np.argmax(np.where(some if some.any() else areas > 0, stable, -np.inf)))
     chosen = [best, max(0, best - 4), min(LEVELS - 1, best + 4)]
     logits = []
     for i in chosen:

@@ -96,6 +96,11 @@ class GridFitted:
             look = self.method.look(state, query, self.params, hooks)
             odds = self.odds(value, look, query, self.supports)
             segment = self.segment(value, look, odds, query, hooks)
+            if value not in self.drawn and (odds > 0).any():
+                # The map did better on the supports, but the prompts may be dragged.
+                segment = self.method.segment(
+                    state, look, odds, query, self.decoder, self.params, hooks
+                )
             maps = {"similarity": look.raw, **look.maps, "certainty": sigmoid(odds)}
             found[value] = Explanation(
                 {name: query.to_image(m) for name, m in maps.items()},
