@@ -172,7 +172,7 @@ def bad_requests(blob_pair):
         ModelError,
         "'filters'",
     )
-    yield "text", request(image, good, text={1: TextPrompt("cell")}), ModelError, "Text"
+    yield "text", request(image, good, text={1: TextPrompt("cell")}), ModelError, "text"
 
 
 def test_bad_requests_are_refused_with_advice(blob_pair):

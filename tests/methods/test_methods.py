@@ -24,7 +24,12 @@ from napari_fewshot.models import load_model
 
 SHAPE = (96, 112)
 ROWS, COLUMNS = np.mgrid[: SHAPE[0], : SHAPE[1]]
-FAST = {"pixel": {"trees": 15}}
+FAST = {
+    "pixel": {"trees": 15},
+    "dino-augseg": {"steps": 8},
+    "distill": {"steps": 20},
+    "mlp": {"steps": 40},
+}
 
 
 def fit(name, samples, classes=(1,), hooks=None, **values):
