@@ -82,8 +82,12 @@ def test_the_dock_saves_and_loads(dock, tmp_path, monkeypatch):
     found = nf.load_concept(target)
     assert (found.author, found.method) == ("A. Person", "pixel")
     assert found.support[0].used_planes == (0,)
+    # What is here already is not doubled; what was taken away comes back.
     actions["Load concept..."].trigger()
-    assert len(dock.session.state.supports) == 2
-    dock.undo_button.click()
     assert len(dock.session.state.supports) == 1
+    dock.session.remove_support(dock.session.state.supports[0].key)
+    actions["Load concept..."].trigger()
+    assert len(dock.session.state.supports) == 1
+    dock.undo_button.click()
+    assert not dock.session.state.supports
     assert dock.minimumSizeHint().width() <= 364

@@ -352,8 +352,8 @@ class GridMethod(ABC):
 
 
 def describe(fitted: GridFitted) -> str:
-    """Return one line: method, whose embeddings, who drew, whether position counted."""
-    words = [f"{fitted.method.spec.name} on {fitted.encoder.spec.name}"]
+    """Return one line: whose embeddings, who drew, whether position counted."""
+    words = [f"on {fitted.encoder.spec.name}"]
     if fitted.drawn:
         words.append(f"masks by {fitted.decoder.name}")
     if fitted.placed:
