@@ -5,7 +5,6 @@ from napari_fewshot.inference._cache import FitCache
 from napari_fewshot.inference._checks import check_request
 from napari_fewshot.inference._embeddings import EmbeddingCache, get_cache
 from napari_fewshot.inference._evidence import Evidence
-from napari_fewshot.inference._prompted import PROMPTABLE
 from napari_fewshot.inference._propagation import PROPAGATION_MODES, plan, stack_of
 from napari_fewshot.inference._request import (
     OnPlane,
@@ -16,7 +15,6 @@ from napari_fewshot.inference._request import (
 from napari_fewshot.inference._run import run
 
 __all__ = [
-    "PROMPTABLE",
     "PROPAGATION_MODES",
     "EmbeddingCache",
     "Evidence",

@@ -11,6 +11,7 @@ from napari_fewshot.methods import get_method, make_params
 if TYPE_CHECKING:
     from napari_fewshot.data import Hooks
     from napari_fewshot.inference._cache import FitCache
+    from napari_fewshot.inference._learn import Fit
     from napari_fewshot.inference._request import SegmentRequest
     from napari_fewshot.methods import Reliability
 
@@ -43,9 +44,17 @@ def assess(
     TypeError, ValueError
         For unknown parameters or values outside their limits.
     """
+    fit, provenance = learn_only(request, hooks, cache)
+    return fit.learnt.reliability, provenance
+
+
+def learn_only(
+    request: SegmentRequest, hooks: Hooks, cache: FitCache | None = None
+) -> tuple[Fit, dict[str, Any]]:
+    """Return what the supports taught, and the record of that; see `assess`."""
     seconds: dict[str, float] = {}
     method = get_method(request.method)
     params = make_params(method.spec.params, request.params)
     request.support.check()
     fit = learn(request, method, params, hooks, cache, seconds)
-    return fit.learnt.reliability, provenance_of(request, params, fit, "", seconds)
+    return fit, provenance_of(request, params, fit, "", seconds)

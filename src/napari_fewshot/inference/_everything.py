@@ -13,12 +13,13 @@ import numpy as np
 from napari_fewshot.data import Hooks, Progress
 from napari_fewshot.errors import DataError, ModelError, PromptError, WeightsError
 from napari_fewshot.inference._checks import is_constant
-from napari_fewshot.inference._prompted import PROMPTABLE, encoding
+from napari_fewshot.inference._prompted import encoding
 from napari_fewshot.inference._provenance import versions
 from napari_fewshot.inference._request import PlaneResult, Summary
 from napari_fewshot.methods import make_params
 from napari_fewshot.methods.everything import EverythingParams, find_objects
 from napari_fewshot.models import (
+    PROMPTABLE,
     get_model_spec,
     installed_models,
     load_model,

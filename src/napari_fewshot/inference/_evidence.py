@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_fewshot.data import Plane, PlanePrompts, PromptSet
+from napari_fewshot.inference._assess import learn_only
 from napari_fewshot.inference._checks import check_request
-from napari_fewshot.inference._learn import learn
-from napari_fewshot.inference._provenance import provenance_of
 from napari_fewshot.inference._request import PlaneResult, SegmentRequest, Summary
-from napari_fewshot.methods import get_method, make_params
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +49,8 @@ def check_supports(
     request: SegmentRequest, hooks: Hooks, on_plane: OnPlane, cache: FitCache | None
 ) -> Summary:
     """Learn, and tell what is to be expected; see `run_task`."""
-    fit, provenance = _learnt(request, hooks, cache)
+    check_request(request)
+    fit, provenance = learn_only(request, hooks, cache)
     reliability = fit.learnt.reliability
     return Summary(
         classes=fit.names,
@@ -69,7 +68,8 @@ def explain_planes(
     request: SegmentRequest, hooks: Hooks, on_plane: OnPlane, cache: FitCache | None
 ) -> Summary:
     """Hand out a `PlaneResult` with ``evidence`` for every plane; see `run_task`."""
-    fit, provenance = _learnt(request, hooks, cache)
+    check_request(request)
+    fit, provenance = learn_only(request, hooks, cache)
     query = request.query
     every = range(query.n_planes) if request.planes is None else request.planes
     for number in every:
@@ -102,23 +102,24 @@ def evidence_of(fitted: Any, plane: Plane, hooks: Hooks) -> dict[int, Evidence]:
     hooks : Hooks
         Progress and cancelling.
     """
-    told = fitted.explain(plane, hooks) if hasattr(fitted, "explain") else {}
-    maps = fitted.predict(plane, hooks)
-    found = {}
-    for value, probability in maps.items():
-        unsure = (1 - np.abs(2 * probability - 1)).astype(np.float32)
-        shown = {"probability": probability, "uncertainty": unsure}
-        more = told.get(value)
-        if more is None:
-            found[value] = Evidence(shown)
-            continue
-        found[value] = Evidence(
-            {**shown, **more.maps},
-            as_prompt_set(more.prompts),
-            more.candidates,
-            more.scores,
+    if not hasattr(fitted, "explain"):
+        maps = fitted.predict(plane, hooks)
+        return {value: Evidence(basic_maps(maps[value])) for value in maps}
+    return {
+        value: Evidence(
+            {**basic_maps(told.probability), **told.maps},
+            as_prompt_set(told.prompts),
+            told.candidates,
+            told.scores,
         )
-    return found
+        for value, told in fitted.explain(plane, hooks).items()
+    }
+
+
+def basic_maps(probability: FloatArray) -> dict[str, FloatArray]:
+    """Return the maps (H, W) that every method can show."""
+    unsure: FloatArray = (1 - np.abs(2 * probability - 1)).astype(np.float32)
+    return {"probability": probability, "uncertainty": unsure}
 
 
 def as_prompt_set(prompts: PlanePrompts) -> PromptSet | None:
@@ -138,15 +139,3 @@ def redundant_of(fit: Fit) -> tuple[str, ...]:
     """Return the supports that teach nothing new beside the others."""
     familiarity = fit.learnt.familiarity
     return () if familiarity is None else familiarity.redundant
-
-
-def _learnt(
-    request: SegmentRequest, hooks: Hooks, cache: FitCache | None
-) -> tuple[Fit, dict[str, Any]]:
-    seconds: dict[str, float] = {}
-    method = get_method(request.method)
-    params = make_params(method.spec.params, request.params)
-    check_request(request)
-    request.support.check()
-    fit = learn(request, method, params, hooks, cache, seconds)
-    return fit, provenance_of(request, params, fit, "", seconds)

@@ -16,6 +16,7 @@ from napari_fewshot.methods import (
     sigmoid,
 )
 from napari_fewshot.models import (
+    PROMPTABLE,
     best_for_prompts,
     get_model_spec,
     load_model,
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from napari_fewshot.inference._request import SegmentRequest
     from napari_fewshot.methods import Answer
     from napari_fewshot.models import Encoder
-
-PROMPTABLE = "prompted segmentation"
 
 
 @dataclass(frozen=True)

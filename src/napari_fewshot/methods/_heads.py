@@ -17,6 +17,7 @@ import numpy as np
 from napari_fewshot.methods._fine import eyes, to_grid
 from napari_fewshot.methods._params import param
 from napari_fewshot.methods.grid import GridMethod, GridParams, Look
+from napari_fewshot.ops import resize_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 MOST_ROWS = 5000
 # Longest side of the grid that networks with convolutions are fitted on.
 COARSE_SIDE = 64
+# Supports that networks are fitted on; more are drawn from.
+MOST_SUPPORTS = 16
 # How much of the mean of a plane is taken off its features.
 CENTRED = 0.7
 # Features that hardly vary are not blown up to the size of the others.
@@ -130,6 +133,52 @@ class HeadMethod(FineMethod):
         found = state.scale(described(query))
         odds = state.head(found.reshape(len(found), -1).T)
         return Look(odds.reshape(query.grid).astype(np.float32))
+
+
+@dataclass(frozen=True, eq=False)
+class NetState:
+    """A fitted network and the scale of what it reads."""
+
+    net: Any
+    scale: Scale
+
+
+class NetMethod(FineMethod):
+    """Base of the methods that fit a network with convolutions."""
+
+    @abstractmethod
+    def fit_net(
+        self,
+        supports: Sequence[GridSupport],
+        value: int,
+        maps: list[FloatArray],
+        covers: list[FloatArray],
+        params: Any,
+        hooks: Hooks,
+    ) -> Any:
+        """Return a network fitted on maps (F, h, w) and covers (h, w) of supports."""
+
+    @abstractmethod
+    def ask_net(self, net: Any, maps: FloatArray) -> FloatArray:
+        """Return the log-odds (h, w) of maps (F, h, w)."""
+
+    def learn(
+        self, supports: Sequence[GridSupport], value: int, params: Any, hooks: Hooks
+    ) -> NetState:
+        """Fit a network on a small grid; of many supports on some."""
+        shown = spread_over(supports, value, MOST_SUPPORTS)
+        maps = [coarse(described(s)) for s in shown]
+        scale = scale_of(maps)
+        scaled = [scale(m) for m in maps]
+        covers = [coarse(s.cover(value)[None])[0] for s in shown]
+        net = self.fit_net(shown, value, scaled, covers, params, hooks)
+        return NetState(net, scale)
+
+    def look(self, state: Any, query: GridPlane, params: Any, hooks: Hooks) -> Look:
+        """Return the log-odds of every cell."""
+        hooks.check()
+        found = self.ask_net(state.net, state.scale(coarse(described(query))))
+        return Look(resize_image(found, query.grid))
 
 
 def described(plane: GridPlane) -> FloatArray:

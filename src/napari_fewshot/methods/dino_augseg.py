@@ -14,27 +14,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_fewshot.methods._base import MethodSpec
-from napari_fewshot.methods._heads import (
-    FineMethod,
-    HeadParams,
-    Scale,
-    coarse,
-    described,
-    scale_of,
-    spread_over,
-)
+from napari_fewshot.methods._heads import HeadParams, NetMethod
 from napari_fewshot.methods._params import param
-from napari_fewshot.methods.grid import Look
-from napari_fewshot.ops import resize_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_fewshot._types import FloatArray
     from napari_fewshot.data import Hooks
-    from napari_fewshot.methods.grid import GridPlane, GridSupport
-
-# Supports that a decoder is fitted on; more are drawn from.
-MOST_SUPPORTS = 16
+    from napari_fewshot.methods.grid import GridSupport
 
 
 @dataclass(frozen=True)
@@ -51,13 +39,7 @@ class AugsegParams(HeadParams):
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _State:
-    decoder: Any
-    scale: Scale
-
-
-class AugsegMethod(FineMethod):
+class AugsegMethod(NetMethod):
     """The method object."""
 
     spec = MethodSpec(
@@ -68,31 +50,25 @@ class AugsegMethod(FineMethod):
         citation="DINO-AugSeg (arXiv 2601.08078)",
     )
 
-    def learn(
-        self, supports: Sequence[GridSupport], value: int, params: Any, hooks: Hooks
-    ) -> _State:
+    def fit_net(
+        self,
+        supports: Sequence[GridSupport],
+        value: int,
+        maps: list[FloatArray],
+        covers: list[FloatArray],
+        params: Any,
+        hooks: Hooks,
+    ) -> Any:
         """Fit a decoder."""
         from napari_fewshot.models.heads import fit_pyramid
 
-        shown = spread_over(supports, value, MOST_SUPPORTS)
-        maps = [coarse(described(s)) for s in shown]
-        scale = scale_of(maps)
-        decoder = fit_pyramid(
-            [scale(m) for m in maps],
-            [coarse(s.cover(value)[None])[0] for s in shown],
-            params.steps,
-            params.seed,
-            hooks,
-        )
-        return _State(decoder, scale)
+        return fit_pyramid(maps, covers, params.steps, params.seed, hooks)
 
-    def look(self, state: Any, query: GridPlane, params: Any, hooks: Hooks) -> Look:
-        """Return the log-odds of every cell."""
+    def ask_net(self, net: Any, maps: FloatArray) -> FloatArray:
+        """Return the log-odds of the decoder."""
         from napari_fewshot.models.heads import decode_pyramid
 
-        hooks.check()
-        found = decode_pyramid(state.decoder, state.scale(coarse(described(query))))
-        return Look(resize_image(found, query.grid))
+        return decode_pyramid(net, maps)
 
 
 METHOD = AugsegMethod()

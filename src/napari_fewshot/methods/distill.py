@@ -16,27 +16,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_fewshot.methods._base import MethodSpec
-from napari_fewshot.methods._heads import (
-    FineMethod,
-    HeadParams,
-    Scale,
-    coarse,
-    described,
-    scale_of,
-    spread_over,
-)
+from napari_fewshot.methods._heads import HeadParams, NetMethod, coarse
 from napari_fewshot.methods._params import param
-from napari_fewshot.methods.grid import Look
-from napari_fewshot.ops import attend_to_mask, resize_image
+from napari_fewshot.ops import attend_to_mask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_fewshot._types import FloatArray
     from napari_fewshot.data import Hooks
-    from napari_fewshot.methods.grid import GridPlane, GridSupport
+    from napari_fewshot.methods.grid import GridSupport
 
-MOST_SUPPORTS = 16
 # Cells of all other supports that the teacher reads.
 MOST_KEYS = 2000
 
@@ -54,13 +44,7 @@ class DistillParams(HeadParams):
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _State:
-    student: Any
-    scale: Scale
-
-
-class DistillMethod(FineMethod):
+class DistillMethod(NetMethod):
     """The method object."""
 
     spec = MethodSpec(
@@ -71,36 +55,30 @@ class DistillMethod(FineMethod):
         citation="DistillFSS (arXiv 2512.05613); DCAMA (Shi et al., ECCV 2022)",
     )
 
-    def learn(
-        self, supports: Sequence[GridSupport], value: int, params: Any, hooks: Hooks
-    ) -> _State:
+    def fit_net(
+        self,
+        supports: Sequence[GridSupport],
+        value: int,
+        maps: list[FloatArray],
+        covers: list[FloatArray],
+        params: Any,
+        hooks: Hooks,
+    ) -> Any:
         """Teach a student; it keeps no feature of the supports."""
         from napari_fewshot.models.heads import fit_student
 
-        shown = spread_over(supports, value, MOST_SUPPORTS)
         taught = []
-        for number in range(len(shown)):
-            hooks.report("Asking the teacher", number, len(shown))
-            taught.append(coarse(_teach(shown, number, value, params.seed)[None])[0])
-        maps = [coarse(described(s)) for s in shown]
-        scale = scale_of(maps)
-        student = fit_student(
-            [scale(m) for m in maps],
-            taught,
-            [coarse(s.cover(value)[None])[0] for s in shown],
-            params.steps,
-            params.seed,
-            hooks,
-        )
-        return _State(student, scale)
+        for number in range(len(supports)):
+            hooks.report("Asking the teacher", number, len(supports))
+            said = _teach(supports, number, value, params.seed)
+            taught.append(coarse(said[None])[0])
+        return fit_student(maps, taught, covers, params.steps, params.seed, hooks)
 
-    def look(self, state: Any, query: GridPlane, params: Any, hooks: Hooks) -> Look:
+    def ask_net(self, net: Any, maps: FloatArray) -> FloatArray:
         """Return the student's log-odds."""
         from napari_fewshot.models.heads import ask_student
 
-        hooks.check()
-        found = ask_student(state.student, state.scale(coarse(described(query))))
-        return Look(resize_image(found, query.grid))
+        return ask_student(net, maps)
 
 
 METHOD = DistillMethod()

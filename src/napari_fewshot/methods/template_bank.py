@@ -12,6 +12,7 @@ not matter; whoever accepts a mask adds it as a support.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,11 +25,9 @@ from napari_fewshot.methods.grid import (
     GridParams,
     Look,
     Segment,
-    agreeing,
     house_ask,
-    parts_of,
+    house_segment,
     thinned,
-    upsampled,
 )
 from napari_fewshot.ops import attend_to_mask
 
@@ -49,7 +48,6 @@ LEAST_TRUST = 0.5
 LIKENESS = 0.05
 # Matched points that are added to the prompts of one part.
 MATCHES = 3
-CERTAIN = 6.0
 
 
 @dataclass(frozen=True)
@@ -126,20 +124,10 @@ class BankMethod(GridMethod):
         hooks: Hooks,
     ) -> Segment:
         """Prompt with every part of the map, its surest cells and the map itself."""
-        parts = parts_of(odds)
-        mask = decoder.as_mask(query, odds)
-        asks = [_ask(p, look.raw, odds, query, mask) for p in parts]
-        logits, scores = decoder.decode(query, odds, asks, hooks, several=True)
-        rest, drawn = np.array(odds), []
-        for part, masks, quality in zip(parts, logits, scores, strict=True):
-            chosen = agreeing(part, decoder.to_grid(query, masks), quality)
-            if chosen is not None:
-                drawn.append(decoder.restore(query, masks[chosen][None])[0])
-                rest[part] = -np.abs(rest[part]) - 1.0
-        total = upsampled(rest, query, params.edges)
-        for one in drawn:
-            total = np.maximum(total, np.clip(one, -CERTAIN, CERTAIN))
-        return Segment(total.astype(np.float32), tuple(asks))
+        make_ask = partial(_ask, raw=look.raw, mask=decoder.as_mask(query, odds))
+        return Segment(
+            *house_segment(odds, query, decoder, params.edges, hooks, make_ask)
+        )
 
 
 METHOD = BankMethod()
@@ -175,9 +163,10 @@ def _agreement(template: _Template, other: GridSupport, value: int) -> float:
 
 def _ask(
     part: BoolArray,
-    raw: FloatArray,
     odds: FloatArray,
     query: GridPlane,
+    *,
+    raw: FloatArray,
     mask: FloatArray,
 ) -> Ask:
     """Add the best matched cells of a part, and the map, to the usual prompts."""

@@ -13,9 +13,10 @@ from napari_fewshot.models._registry import (
     recognise,
 )
 from napari_fewshot.models._settings import Settings, read_settings, settings_file
-from napari_fewshot.models._spec import ModelSpec
+from napari_fewshot.models._spec import PROMPTABLE, ModelSpec
 
 __all__ = [
+    "PROMPTABLE",
     "Encoder",
     "ModelSpec",
     "Recent",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from napari_fewshot.models._spec import ModelSpec
+from napari_fewshot.models._spec import PROMPTABLE, ModelSpec
 
 FILTERS = ModelSpec(
     name="filters",
@@ -42,7 +42,7 @@ RESEARCH = "Check the card on the source page: use may be limited to research."
 
 _SAM = ModelSpec(
     name="sam/vit_b",
-    task="prompted segmentation",
+    task=PROMPTABLE,
     summary="Segment Anything, ViT-B: masks from points, boxes and masks.",
     licence="Apache-2.0",
     size_mb=375,

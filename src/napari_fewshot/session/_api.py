@@ -17,7 +17,12 @@ from napari_fewshot.session._concepts import as_concept, fill_in
 from napari_fewshot.session._jobs import get_executor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
+
+    from napari_fewshot.inference import PlaneResult
+    from napari_fewshot.session._jobs import Executor
 
 
 def segment(
@@ -120,9 +125,30 @@ def _run_and_collect(request: SegmentRequest, executor: Any, out: Any) -> Predic
     image, chosen = request.query, get_executor(executor)
     is_store = out is not None and suffix_of(out) == ".zarr"
     collector = Collector(image, out if is_store else None)
-    job = chosen.submit(
+    summary = run_to_end(request, chosen, collector.add)
+    prediction = collector.prediction(summary, chosen.name)
+    if out is not None and not is_store:
+        save_labels(out, prediction.labels, scale=image.scale, axes=image.label_axes)
+    return prediction
+
+
+def run_to_end(
+    request: SegmentRequest, executor: Executor, on_plane: Callable[[PlaneResult], None]
+) -> Summary:
+    """Submit a request and wait for it; raises what went wrong.
+
+    Parameters
+    ----------
+    request : SegmentRequest
+        What to do.
+    executor : Executor
+        Who does it.
+    on_plane : callable
+        Receives every plane.
+    """
+    job = executor.submit(
         request,
-        on_plane=collector.add,
+        on_plane=on_plane,
         on_progress=lambda _: None,
         on_done=lambda _: None,
     )
@@ -131,10 +157,7 @@ def _run_and_collect(request: SegmentRequest, executor: Any, out: Any) -> Predic
     except KeyboardInterrupt:
         job.cancel()
         raise
-    prediction = collector.prediction(expect_summary(job.outcome), chosen.name)
-    if out is not None and not is_store:
-        save_labels(out, prediction.labels, scale=image.scale, axes=image.label_axes)
-    return prediction
+    return expect_summary(job.outcome)
 
 
 def list_methods() -> pd.DataFrame:

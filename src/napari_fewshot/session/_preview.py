@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from napari_fewshot.data import Image, Progress, PromptSet, SupportSet
 from napari_fewshot.errors import Cancelled
-from napari_fewshot.inference import PROMPTABLE, SegmentRequest, Summary
-from napari_fewshot.models import best_for_prompts, get_model_spec
+from napari_fewshot.inference import SegmentRequest, Summary
+from napari_fewshot.models import PROMPTABLE, best_for_prompts, get_model_spec
 from napari_fewshot.session._edits import expect_query
 
 if TYPE_CHECKING:

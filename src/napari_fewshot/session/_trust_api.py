@@ -9,7 +9,7 @@ from napari_fewshot.errors import SupportError
 from napari_fewshot.inference import PlaneResult, SegmentRequest, Summary
 from napari_fewshot.io import open_image
 from napari_fewshot.methods import get_method, make_params
-from napari_fewshot.session._api import expect_summary, paths_of, resolve_supports
+from napari_fewshot.session._api import paths_of, resolve_supports, run_to_end
 from napari_fewshot.session._concepts import as_concept, fill_in
 from napari_fewshot.session._jobs import get_executor
 
@@ -185,15 +185,4 @@ def _request(
 def _run(request: SegmentRequest, executor: Any) -> tuple[Summary, list[PlaneResult]]:
     """Run a task to its end."""
     results: list[PlaneResult] = []
-    job = get_executor(executor).submit(
-        request,
-        on_plane=results.append,
-        on_progress=lambda _: None,
-        on_done=lambda _: None,
-    )
-    try:
-        job.wait()
-    except KeyboardInterrupt:
-        job.cancel()
-        raise
-    return expect_summary(job.outcome), results
+    return run_to_end(request, get_executor(executor), results.append), results

@@ -22,8 +22,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_fewshot.inference import PROMPTABLE
-from napari_fewshot.models import get_model_spec, installed_models
+from napari_fewshot.models import PROMPTABLE, get_model_spec, installed_models
 from napari_fewshot.session import POLICIES
 from napari_fewshot.viewer._drawing import NEGATIVE, POSITIVE
 from napari_fewshot.viewer._object_layers import VIEWS

@@ -66,16 +66,10 @@ class Decoder(Protocol):
     ----------
     name : str
         For the provenance, such as ``"sam/vit_b"`` or ``"similarity map"``.
-    several : bool
-        Whether it offers three masks for an ambiguous prompt.
     """
 
     @property
     def name(self) -> str:
-        """See above."""
-
-    @property
-    def several(self) -> bool:
         """See above."""
 
     def decode(

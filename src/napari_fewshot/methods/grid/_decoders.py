@@ -15,7 +15,12 @@ import numpy as np
 from napari_fewshot.errors import ModelError
 from napari_fewshot.methods.grid._levels import MapDecoder, NetworkDecoder
 from napari_fewshot.methods.grid._tokens import embed
-from napari_fewshot.models import get_model_spec, installed_models, load_model
+from napari_fewshot.models import (
+    PROMPTABLE,
+    get_model_spec,
+    installed_models,
+    load_model,
+)
 from napari_fewshot.ops import mask_to_grid, resize_image
 
 if TYPE_CHECKING:
@@ -27,7 +32,6 @@ if TYPE_CHECKING:
     from napari_fewshot.methods.grid._tokens import GridPlane
     from napari_fewshot.models import Encoder
 
-PROMPTABLE = "prompted segmentation"
 # Logits are held within this, as SAM's mask prompts are in training.
 MOST_ODDS = 10.0
 
@@ -46,7 +50,6 @@ class SamDecoder:
 
     model: Any
     encoder: Any
-    several: bool = True
 
     @property
     def name(self) -> str:

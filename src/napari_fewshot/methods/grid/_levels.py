@@ -27,12 +27,27 @@ NEARNESS = 0.1
 NETWORK_SIDE = 256
 
 
+class OnMap:
+    """Logits of a decoder as a small copy of the plane, of `_map_shape`."""
+
+    def as_mask(self, query: GridPlane, odds: FloatArray) -> FloatArray:
+        """See `Decoder.as_mask`."""
+        return resize_image(odds.astype(np.float32), _map_shape(query))
+
+    def to_grid(self, query: GridPlane, logits: FloatArray) -> FloatArray:
+        """See `Decoder.to_grid`."""
+        return np.stack([mask_to_grid(one > 0, query.grid) for one in logits])
+
+    def restore(self, query: GridPlane, logits: FloatArray) -> FloatArray:
+        """See `Decoder.restore`."""
+        return np.stack([resize_image(one, query.shape) for one in logits])
+
+
 @dataclass(frozen=True, eq=False)
-class NetworkDecoder:
+class NetworkDecoder(OnMap):
     """The bundled network follows the prompts; it sees no supports here."""
 
     model: Any
-    several: bool = False
 
     @property
     def name(self) -> str:
@@ -64,21 +79,9 @@ class NetworkDecoder:
         sure = 1 / (1 + np.exp(-np.abs(logits)))
         return logits, sure.mean((2, 3))
 
-    def as_mask(self, query: GridPlane, odds: FloatArray) -> FloatArray:
-        """See `Decoder.as_mask`."""
-        return resize_image(odds.astype(np.float32), _map_shape(query))
-
-    def to_grid(self, query: GridPlane, logits: FloatArray) -> FloatArray:
-        """See `Decoder.to_grid`."""
-        return np.stack([mask_to_grid(one > 0, query.grid) for one in logits])
-
-    def restore(self, query: GridPlane, logits: FloatArray) -> FloatArray:
-        """See `Decoder.restore`."""
-        return np.stack([resize_image(one, query.shape) for one in logits])
-
 
 @dataclass(frozen=True, eq=False)
-class MapDecoder:
+class MapDecoder(OnMap):
     """Cuts masks out of the calibrated similarity map.
 
     The map is cut at falling levels; of each level the connected parts that hold a
@@ -88,7 +91,6 @@ class MapDecoder:
     """
 
     name: str = "similarity map"
-    several: bool = True
 
     def decode(
         self,
@@ -116,18 +118,6 @@ class MapDecoder:
             found.append(masks[keep])
             scores.append(stable[keep])
         return np.stack(found), np.stack(scores)
-
-    def as_mask(self, query: GridPlane, odds: FloatArray) -> FloatArray:
-        """See `Decoder.as_mask`."""
-        return resize_image(odds.astype(np.float32), _map_shape(query))
-
-    def to_grid(self, query: GridPlane, logits: FloatArray) -> FloatArray:
-        """See `Decoder.to_grid`."""
-        return np.stack([mask_to_grid(one > 0, query.grid) for one in logits])
-
-    def restore(self, query: GridPlane, logits: FloatArray) -> FloatArray:
-        """See `Decoder.restore`."""
-        return np.stack([resize_image(one, query.shape) for one in logits])
 
 
 def _map_shape(query: GridPlane) -> tuple[int, int]:

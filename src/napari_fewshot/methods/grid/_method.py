@@ -79,10 +79,8 @@ class GridFitted:
         """Return probability maps, and single objects of classes that have them."""
         query = on_grid(self.encoder, plane, hooks)
         maps, objects = {}, {}
-        for value, state in self.states.items():
-            look = self.method.look(state, query, self.params, hooks)
-            odds = self.odds(value, look, query, self.supports)
-            segment = self.segment(value, look, odds, query, hooks)
+        for value in self.states:
+            _, _, segment = self._see(value, query, hooks)
             maps[value] = sigmoid(segment.odds)
             if segment.objects is not None:
                 objects[value] = segment.objects
@@ -93,9 +91,8 @@ class GridFitted:
         query = on_grid(self.encoder, plane, hooks)
         found = {}
         for value, state in self.states.items():
-            look = self.method.look(state, query, self.params, hooks)
-            odds = self.odds(value, look, query, self.supports)
-            segment = self.segment(value, look, odds, query, hooks)
+            look, odds, segment = self._see(value, query, hooks)
+            probability = sigmoid(segment.odds)
             if value not in self.drawn and (odds > 0).any():
                 # The map did better on the supports, but the prompts may be dragged.
                 segment = self.method.segment(
@@ -103,12 +100,21 @@ class GridFitted:
                 )
             maps = {"similarity": look.raw, **look.maps, "certainty": sigmoid(odds)}
             found[value] = Explanation(
+                probability,
                 {name: query.to_image(m) for name, m in maps.items()},
                 joined(segment.asks),
                 segment.candidates,
                 segment.scores,
             )
         return found
+
+    def _see(
+        self, value: int, query: GridPlane, hooks: Hooks
+    ) -> tuple[Look, FloatArray, Segment]:
+        """Look for a class, calibrate what is seen, and draw its mask."""
+        look = self.method.look(self.states[value], query, self.params, hooks)
+        odds = self.odds(value, look, query, self.supports)
+        return look, odds, self.segment(value, look, odds, query, hooks)
 
     def odds(
         self,

@@ -59,13 +59,10 @@ class Look:
         Larger is surer; no fixed scale, it is calibrated on the supports.
     maps : dict of str to array (h, w)
         Intermediate maps for the user, by name, such as ``"similarity"``.
-    asks : tuple of Ask
-        Prompts, where the method makes them while looking.
     """
 
     raw: FloatArray = field(repr=False)
     maps: Mapping[str, FloatArray] = field(default_factory=dict, repr=False)
-    asks: tuple[Ask, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +96,8 @@ class Explanation:
 
     Attributes
     ----------
+    probability : array (H, W) float32
+        What `GridFitted.predict` returns.
     maps : dict of str to array (H, W) float32
         ``"similarity"`` and what else the method computes.
     prompts : PlanePrompts
@@ -107,6 +106,7 @@ class Explanation:
     scores : tuple of float
     """
 
+    probability: FloatArray = field(repr=False)
     maps: Mapping[str, FloatArray] = field(repr=False)
     prompts: PlanePrompts
     candidates: BoolArray | None = field(default=None, repr=False)
