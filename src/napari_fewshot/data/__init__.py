@@ -13,10 +13,11 @@ from napari_fewshot.data._embedding import Embedding
 from napari_fewshot.data._hooks import Hooks, Progress
 from napari_fewshot.data._image import Image, apply_window, as_plane, intensity_window
 from napari_fewshot.data._prediction import Prediction
-from napari_fewshot.data._prompts import PlanePrompts, PromptSet, TextPrompt
+from napari_fewshot.data._prompts import PlanePrompts, PromptSet
 from napari_fewshot.data._sample import Plane, Sample
 from napari_fewshot.data._sparse import SparsePlanes
 from napari_fewshot.data._support import Support, SupportSet, layer_options
+from napari_fewshot.data._text import TextPrompt, tidied
 
 __all__ = [
     "ClassTable",
@@ -45,4 +46,5 @@ __all__ = [
     "plane_axes",
     "resolve_axes",
     "resolve_scale",
+    "tidied",
 ]

@@ -1,4 +1,4 @@
-"""`PromptSet` and `TextPrompt`: what the user points at or says.
+"""`PromptSet`: what the user points at.
 
 Coordinates are (row, column), with z first in stacks, in data pixels of the query.
 """
@@ -13,8 +13,6 @@ import numpy as np
 from napari_fewshot.errors import PromptError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from napari_fewshot._types import FloatArray
 
 
@@ -212,38 +210,6 @@ class PlanePrompts:
         counts = [len(a) for a in (self.positive, self.negative, self.boxes)]
         drawn = [a is not None and bool(np.any(a)) for a in (self.scribbles, self.mask)]
         return not any(counts) and not any(drawn)
-
-
-@dataclass(frozen=True)
-class TextPrompt:
-    """Phrases for one class.
-
-    Parameters
-    ----------
-    phrases : str or sequence of str
-    synonyms, negatives : sequence of str, optional
-        Other words for it; words for what it is not.
-    name : str, optional
-        Name of the class; default the first phrase.
-    """
-
-    phrases: str | Sequence[str]
-    synonyms: Sequence[str] = ()
-    negatives: Sequence[str] = ()
-    name: str | None = None
-
-    def __post_init__(self) -> None:
-        """Accept one phrase or several; refuse empty ones."""
-        given = (
-            (self.phrases,) if isinstance(self.phrases, str) else tuple(self.phrases)
-        )
-        phrases = tuple(p.strip() for p in given if p.strip())
-        if not phrases:
-            raise PromptError("The text prompt is empty; type what to look for.")
-        object.__setattr__(self, "phrases", phrases)
-        object.__setattr__(self, "synonyms", tuple(self.synonyms))
-        object.__setattr__(self, "negatives", tuple(self.negatives))
-        object.__setattr__(self, "name", self.name or phrases[0])
 
 
 def _coordinates(values: Any, what: str, widths: tuple[int, int]) -> Any:

@@ -127,6 +127,8 @@ class MethodSpec:
         Frozen dataclass of parameters, derived from `CommonParams`.
     uses_model : bool
         Whether it needs an encoder.
+    reads_text : bool
+        Whether it looks for phrases; see `methods.text`.
     citation : str
         Where the idea comes from.
     licence : str
@@ -137,5 +139,6 @@ class MethodSpec:
     summary: str
     params: type[CommonParams]
     uses_model: bool = False
+    reads_text: bool = False
     citation: str = ""
     licence: str = "BSD-3-Clause"

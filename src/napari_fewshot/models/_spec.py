@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# The task of models that answer to clicks and boxes by themselves.
+PROMPTABLE = "prompted segmentation"
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -42,6 +45,10 @@ class ModelSpec:
         What to know before use, e.g. limits that the licence sets.
     base : str
         Name of the model on whose weights these are built; "" when they are complete.
+    text : str
+        How it reads phrases: ``"clip"`` compares them with features, ``"heat"`` makes
+        a map, ``"boxes"`` finds boxes, ``"concept"`` finds every object; "" when it
+        does not.
     """
 
     name: str
@@ -59,3 +66,4 @@ class ModelSpec:
     benchmark_data: str = "no"
     notes: str = ""
     base: str = ""
+    text: str = ""
