@@ -111,8 +111,8 @@ def leftovers():
 
 def test_the_catalogue_is_complete():
     specs = [s for s in model_specs() if s.needs_download]
-    assert len(specs) == 49
-    assert len({s.name for s in specs}) == 49
+    assert len(specs) == 64
+    assert len({s.name for s in specs}) == 64
     for one in specs:
         assert one.url.startswith("https://"), one.name
         assert all((one.licence, one.trained_on, one.citation, one.benchmark_data))

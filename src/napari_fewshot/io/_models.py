@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from napari_fewshot.models import ModelSpec
 
 # What a folder of a model in Hugging Face's layout may hold.
-FOLDER_SUFFIXES = (".json", ".safetensors")
+FOLDER_SUFFIXES = (".json", ".safetensors", ".txt", ".model")
 
 
 def import_weights(
@@ -92,9 +92,11 @@ def import_weights(
 def _files_of(source: Path) -> list[Path]:
     if not source.is_dir():
         return [source]
-    return sorted(
-        f for f in source.iterdir() if f.suffix in FOLDER_SUFFIXES and f.name != RECORD
-    )
+    inside = [f for f in source.iterdir() if f.name != RECORD]
+    is_safe = any(f.suffix == ".safetensors" for f in inside)
+    # Torch's format only where there is no other: many publishers offer both.
+    suffixes = FOLDER_SUFFIXES if is_safe else (*FOLDER_SUFFIXES, ".bin")
+    return sorted(f for f in inside if f.suffix in suffixes)
 
 
 def downloadable(name: str) -> ModelSpec:

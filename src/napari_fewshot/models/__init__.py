@@ -14,6 +14,7 @@ from napari_fewshot.models._registry import (
 )
 from napari_fewshot.models._settings import Settings, read_settings, settings_file
 from napari_fewshot.models._spec import PROMPTABLE, ModelSpec
+from napari_fewshot.models._text_models import installed_text_models, load_text_model
 
 __all__ = [
     "PROMPTABLE",
@@ -27,7 +28,9 @@ __all__ = [
     "get_model_spec",
     "how_to_get",
     "installed_models",
+    "installed_text_models",
     "load_model",
+    "load_text_model",
     "model_specs",
     "read_settings",
     "recognise",

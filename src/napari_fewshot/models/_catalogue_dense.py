@@ -87,6 +87,7 @@ CLIP = tuple(
         benchmark_data="unknown: the images were not published",
         notes="Weights of OpenAI; those of LAION have the same shapes, but compute "
         "with another activation and give wrong features here.",
+        text="clip",
     )
     for name, word, page, megabytes in (
         ("vit_b_16", "medium", "vit_base_patch16_clip_224.openai", 599),

@@ -12,6 +12,8 @@ from napari_fewshot.models._catalogue import FILTERS as FILTERS
 from napari_fewshot.models._catalogue import HUGGING, SAM_FAMILY
 from napari_fewshot.models._catalogue import INCONTEXT as INCONTEXT
 from napari_fewshot.models._catalogue_dense import DENSE, of_timm
+from napari_fewshot.models._catalogue_grounding import GROUNDING
+from napari_fewshot.models._catalogue_text import TEXT, of_open_clip
 from napari_fewshot.models._places import models_folder, weights_of
 from napari_fewshot.models._settings import preferred
 
@@ -24,17 +26,21 @@ if TYPE_CHECKING:
 # spec -> module with `load(spec, checkpoint, device, precision) -> Encoder`.
 _SAM, _HF = "napari_fewshot.models.sam", "napari_fewshot.models.hf"
 _DENSE, _TIMM = "napari_fewshot.models.dense", "timm/"
+_CLIP, _OPEN_CLIP = "napari_fewshot.models.clip", "open_clip/"
+_GROUNDING = "napari_fewshot.models.grounding"
 _MODELS: dict[str, tuple[ModelSpec, str]] = {
     INCONTEXT.name: (INCONTEXT, "napari_fewshot.models.incontext"),
     FILTERS.name: (FILTERS, "napari_fewshot.models.filters"),
     **{spec.name: (spec, _SAM) for spec in SAM_FAMILY},
     **{spec.name: (spec, _HF) for spec in HUGGING},
     **{spec.name: (spec, _DENSE) for spec in DENSE},
+    **{spec.name: (spec, _CLIP) for spec in TEXT},
+    **{spec.name: (spec, _GROUNDING) for spec in GROUNDING},
 }
 
 
 def model_specs() -> tuple[ModelSpec, ...]:
-    """Return the facts about every listed model, and installed ones of timm."""
+    """Return the facts about every listed model, and other installed ones."""
     return (*(spec for spec, _ in _MODELS.values()), *_unlisted())
 
 
@@ -50,6 +56,8 @@ def get_model_spec(name: str) -> ModelSpec:
         name = INCONTEXT.name
     if name.startswith(_TIMM) and name not in _MODELS:
         return of_timm(name)
+    if name.startswith(_OPEN_CLIP) and name not in _MODELS:
+        return of_open_clip(name)
     if name not in _MODELS:
         given = str(name).lower()
         near = difflib.get_close_matches(given, _MODELS, 1, cutoff=0.0)[0]
@@ -173,6 +181,8 @@ def recognise(checkpoint: Any) -> str:
     """
     if isinstance(checkpoint, tuple | list):
         return _recognise_pair(checkpoint)
+    if (Path(checkpoint) / "open_clip_config.json").is_file():
+        return _clip_of(checkpoint)
     published = {spec.file: spec.name for spec in HUGGING if spec.file}
     if Path(checkpoint).name in published:
         return published[Path(checkpoint).name]
@@ -182,10 +192,16 @@ def recognise(checkpoint: Any) -> str:
     try:
         return choose(checkpoint)
     except WeightsError:
-        name = identify(checkpoint)
+        name = identify(checkpoint) or _clip_of(checkpoint)
         if not name:
             raise
         return name
+
+
+def _clip_of(checkpoint: Any) -> str:
+    from napari_fewshot.models.clip import identify
+
+    return identify(checkpoint)
 
 
 def _recognise_pair(pair: Sequence[Any]) -> str:
@@ -235,7 +251,7 @@ def automatic(
         from napari_fewshot.models.sam._presets import FAMILIES
 
         half = FAMILIES[spec.name].preset.half
-    elif module not in (_HF, _DENSE):
+    elif module not in (_HF, _DENSE, _CLIP, _GROUNDING):
         # The bundled ones know one precision only.
         precision = "fp32"
     return place, resolve_precision(place, precision, same_masks=half)
@@ -269,15 +285,20 @@ def _tested(model: Encoder) -> Encoder:
 
 
 def _unlisted() -> list[ModelSpec]:
-    """Return the facts about networks of timm that the user imported."""
-    folders = sorted(models_folder().glob(f"{_TIMM.replace('/', '--')}*"))
-    names = [folder.name.replace("--", "/", 1) for folder in folders]
-    return [of_timm(n) for n in names if n not in _MODELS and weights_of(n)]
+    """Return the facts about networks that the user imported and nobody listed."""
+    found = []
+    for prefix, facts in ((_TIMM, of_timm), (_OPEN_CLIP, of_open_clip)):
+        folders = sorted(models_folder().glob(f"{prefix.replace('/', '--')}*"))
+        names = [folder.name.replace("--", "/", 1) for folder in folders]
+        found += [facts(n) for n in names if n not in _MODELS and weights_of(n)]
+    return found
 
 
 def _module(spec: ModelSpec) -> str:
-    """Return who loads a model; what is not listed is a network of timm."""
-    return _MODELS[spec.name][1] if spec.name in _MODELS else _DENSE
+    """Return who loads a model; what is not listed is of timm or open_clip."""
+    if spec.name in _MODELS:
+        return _MODELS[spec.name][1]
+    return _CLIP if spec.name.startswith(_OPEN_CLIP) else _DENSE
 
 
 def _load_unnamed(
@@ -340,6 +361,11 @@ def how_to_get(spec: ModelSpec) -> str:
     facts = f"({size}licence: {spec.licence})"
     if spec.download_url:
         return f"Get it with: napari-fewshot models download {spec.name} {facts}."
+    if spec.text and not spec.file:
+        return (
+            f"Get all files {facts} of {spec.url} into one folder, then: "
+            f"napari-fewshot models import FOLDER --model {spec.name}."
+        )
     return (
         f"Get {spec.file or 'its weights'} {facts} from {spec.url}, then: "
         f"napari-fewshot models import FILE --model {spec.name}."

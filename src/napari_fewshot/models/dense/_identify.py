@@ -110,7 +110,7 @@ def weights_file(path: Any) -> Path:
     Parameters
     ----------
     path : path
-        File, or folder with one safetensors file.
+        File, or folder with one safetensors file, or with one ``.bin`` of torch.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def weights_file(path: Any) -> Path:
     file = Path(path)
     if not file.is_dir():
         return file
-    inside = sorted(file.glob("*.safetensors"))
+    inside = sorted(file.glob("*.safetensors")) or sorted(file.glob("*.bin"))
     if len(inside) != 1:
         raise WeightsError(
             f"The folder {file.name} holds {len(inside)} safetensors files, and one is "

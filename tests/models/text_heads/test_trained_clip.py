@@ -1,0 +1,57 @@
+"""On a CLIP that was really trained, eight labelled scenes beat its own maps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests import tiny_clip
+from tests.models.text_heads import readers
+
+from napari_fewshot.data import Hooks, Plane, Sample, TextPrompt
+from napari_fewshot.methods import get_method, make_params
+from napari_fewshot.models import load_text_model
+
+WORDS = ("red square", "dark ring", "blue star")
+TEXT = {number: TextPrompt(word) for number, word in enumerate(WORDS, 1)}
+
+
+def labelled(first, count):
+    """Return scenes that show one of the words, as samples."""
+    phrases = {p.text: p for _, p in tiny_clip.asked(400, most=3)}
+    found, number = [], first
+    while len(found) < count:
+        scene = tiny_clip.scene(number)
+        labels = np.zeros(scene.image.shape[:2], np.int32)
+        for value, word in enumerate(WORDS, 1):
+            labels[scene.mask(phrases[word])] = value
+        if labels.any():
+            image = np.asarray(scene.image, np.float32)
+            found.append(Sample(image, labels=labels, group=number))
+        number += 1
+    return found
+
+
+def score(fitted, samples):
+    found = []
+    for sample in samples:
+        maps = fitted.predict(Plane(sample.image), Hooks())
+        for value in TEXT:
+            if (sample.labels == value).any():
+                truth = sample.labels == value
+                found.append(readers.dice(maps[value] > 0.5, truth))
+    return float(np.mean(found))
+
+
+@pytest.mark.slow
+def test_eight_labelled_scenes_beat_the_map_without_any(tmp_path):
+    folder = tiny_clip.write(tmp_path / "clip", "native")
+    clip = load_text_model(checkpoint=folder, device="cpu")
+    held_out = labelled(5000, 12)
+    plain = {"presence": False}
+    without = get_method("clearclip")
+    params = make_params(without.spec.params, {**plain, "decoder": "map"})
+    zero_shot = without.fit_text(TEXT, params, clip, Hooks())
+    method = get_method("text-head")
+    params = make_params(method.spec.params, {**plain, "steps": 150})
+    head = method.fit_text(TEXT, params, clip, Hooks(), samples=labelled(1000, 8))
+    assert score(head, held_out) > score(zero_shot, held_out)
