@@ -14,10 +14,18 @@ from napari_fewshot.data._hooks import Hooks, Progress
 from napari_fewshot.data._image import Image, apply_window, as_plane, intensity_window
 from napari_fewshot.data._prediction import Prediction
 from napari_fewshot.data._prompts import PlanePrompts, PromptSet
+from napari_fewshot.data._referring import Referring, meaning
+from napari_fewshot.data._referring import parse as parse_phrase
 from napari_fewshot.data._sample import Plane, Sample
 from napari_fewshot.data._sparse import SparsePlanes
 from napari_fewshot.data._support import Support, SupportSet, layer_options
-from napari_fewshot.data._text import TextPrompt, tidied
+from napari_fewshot.data._text import TextChoice, TextPrompt, tidied
+from napari_fewshot.data._vocabulary import Modality, Term, find_modality, unknown_words
+from napari_fewshot.data._vocabulary import complete as complete_phrase
+from napari_fewshot.data._vocabulary import expand as expand_prompt
+from napari_fewshot.data._vocabulary import find as find_term
+from napari_fewshot.data._vocabulary import nearest as nearest_word
+from napari_fewshot.data._wordforms import with_article, without_article
 
 __all__ = [
     "ClassTable",
@@ -25,26 +33,40 @@ __all__ = [
     "Embedding",
     "Hooks",
     "Image",
+    "Modality",
     "Plane",
     "PlanePrompts",
     "Prediction",
     "Progress",
     "PromptSet",
+    "Referring",
     "Sample",
     "SegmentClass",
     "SparsePlanes",
     "Support",
     "SupportSet",
+    "Term",
+    "TextChoice",
     "TextPrompt",
     "apply_window",
     "as_plane",
+    "complete_phrase",
     "default_colour",
+    "expand_prompt",
+    "find_modality",
+    "find_term",
     "intensity_window",
     "label_axes",
     "label_shape",
     "layer_options",
+    "meaning",
+    "nearest_word",
+    "parse_phrase",
     "plane_axes",
     "resolve_axes",
     "resolve_scale",
     "tidied",
+    "unknown_words",
+    "with_article",
+    "without_article",
 ]

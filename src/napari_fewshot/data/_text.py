@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from napari_fewshot.errors import PromptError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+
+# Tags and comments of pasted markup; "a<b and c>d" is none.
+_VALUE = r"""\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s"'<>]+)"""
+MARKUP = re.compile(
+    rf"<!--[^<>]*-->|</?[A-Za-z][A-Za-z0-9]*(?:\s+[\w:-]+{_VALUE})*\s*/?>"
+)
+# Joiners that belong to letters and emoji beside them.
+JOINERS = "\u200c\u200d"
 
 
 @dataclass(frozen=True)
@@ -76,23 +86,61 @@ class TextPrompt:
         return (*self.phrases, *self.synonyms)
 
 
+@dataclass(frozen=True)
+class TextChoice:
+    """How phrases are read, beside the method that learns from supports.
+
+    Attributes
+    ----------
+    method : str
+        A method that reads phrases; ``"text"`` chooses one by the model.
+    model : str
+        A model that reads phrases; ``"auto"`` is the best one installed.
+    checkpoint : str, optional
+        Weights of one's own for it.
+    params : dict
+        Parameters of the method.
+    share : {"learnt", "equal", "gate", "alone"}
+        What text counts beside supports: as much as it brings on them, as much as
+        they do, only whether the class is there at all, or supports are left out.
+    """
+
+    method: str = "text"
+    model: str = "auto"
+    checkpoint: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    share: str = "learnt"
+
+
 def tidied(given: str | Sequence[str]) -> tuple[str, ...]:
-    """Return phrases without control characters and needless blanks, each once.
+    """Return phrases without markup, control characters and blanks, each once.
 
     Parameters
     ----------
     given : str or sequence of str
-        As typed. Letters of any script, digits and signs stay.
+        As typed. Letters of any script, digits, signs and emoji stay; tags such as
+        ``<b>`` are removed.
     """
-    texts = (given,) if isinstance(given, str) else tuple(given)
+    try:
+        texts: tuple[Any, ...] = (given,) if isinstance(given, str) else tuple(given)
+    except TypeError:
+        texts = (given,)
     found = []
     for text in texts:
         if not isinstance(text, str):
             raise PromptError(f"A phrase is a text, not {text!r}. Put it in quotes.")
-        plain = unicodedata.normalize("NFC", text)
-        shown = "".join(
-            " " if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") else c
-            for c in plain
-        )
-        found.append(" ".join(shown.split()))
+        plain = MARKUP.sub(" ", unicodedata.normalize("NFC", text))
+        found.append(" ".join(_shown(plain).split()))
     return tuple(dict.fromkeys(f for f in found if f))
+
+
+def _shown(text: str) -> str:
+    """Return a text with blanks for what is not shown."""
+    around = f" {text} "
+    return "".join(
+        " "
+        if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+        and (c not in JOINERS or (before + after).isascii())
+        else c
+        for before, c, after in zip(around, text, around[2:], strict=False)
+    )
