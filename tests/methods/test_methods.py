@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from napari_fewshot.data import Hooks, Plane, Sample
 from napari_fewshot.errors import Cancelled, ModelError
-from napari_fewshot.methods import get_method, make_params, method_names
+from napari_fewshot.methods import get_method, learning_methods, make_params
 from napari_fewshot.methods._fusion import choose_recipe
 from napari_fewshot.methods._validation import (
     HeldOut,
@@ -93,7 +93,7 @@ def test_methods_learn_their_tasks(name, task, least):
     assert dice(mask_of(fitted, query.image), query.labels == 1) >= least
 
 
-@pytest.mark.parametrize("name", method_names())
+@pytest.mark.parametrize("name", learning_methods())
 def test_one_support_is_enough_to_run(name):
     fitted = fit(name, [anatomy_task(0)])
     found = fitted.predict(Plane(anatomy_task(1).image), Hooks())
@@ -102,7 +102,7 @@ def test_one_support_is_enough_to_run(name):
     assert 0 <= found[1].min() <= found[1].max() <= 1
 
 
-@pytest.mark.parametrize("name", method_names())
+@pytest.mark.parametrize("name", learning_methods())
 @pytest.mark.parametrize(
     "shape",
     [
@@ -122,7 +122,7 @@ def test_any_size_and_number_of_channels(name, shape):
     assert fitted.predict(Plane(image), Hooks())[1].shape == shape[:2]
 
 
-@pytest.mark.parametrize("name", method_names())
+@pytest.mark.parametrize("name", learning_methods())
 def test_same_seed_same_result_and_fits_can_travel(name):
     samples = [anatomy_task(s, s) for s in range(2)]
     query = Plane(anatomy_task(5).image)
@@ -133,7 +133,7 @@ def test_same_seed_same_result_and_fits_can_travel(name):
     np.testing.assert_array_equal(travelled.predict(query, Hooks())[1], wanted)
 
 
-@pytest.mark.parametrize("name", method_names())
+@pytest.mark.parametrize("name", learning_methods())
 def test_cancelling_stops_a_fit_and_a_prediction(name):
     samples = [anatomy_task(s, s) for s in range(2)]
     stop = Hooks(is_cancelled=lambda: True)

@@ -16,7 +16,12 @@ from napari_fewshot.methods._params import (
     params_to_dict,
     parse_params,
 )
-from napari_fewshot.methods._registry import get_method, method_names
+from napari_fewshot.methods._registry import (
+    TEXT_METHODS,
+    get_method,
+    learning_methods,
+    method_names,
+)
 from napari_fewshot.methods._validation import altered_copies
 from napari_fewshot.methods.neighbours import Neighbours, block_size
 from napari_fewshot.methods.promptable import Answer, PromptableGuide
@@ -24,6 +29,7 @@ from napari_fewshot.methods.prompting import Prompter
 from napari_fewshot.methods.reverse import ReverseJudge
 
 __all__ = [
+    "TEXT_METHODS",
     "Answer",
     "CommonParams",
     "FittedMethod",
@@ -39,6 +45,7 @@ __all__ = [
     "block_size",
     "default_of",
     "get_method",
+    "learning_methods",
     "log_odds",
     "make_params",
     "method_names",

@@ -40,12 +40,54 @@ METHOD_MODULES = {
     "gf-sam": "napari_fewshot.methods.gf_sam",
     "dc-sam": "napari_fewshot.methods.dc_sam",
     "med-persam": "napari_fewshot.methods.med_persam",
+    "maskclip": "napari_fewshot.methods.maskclip",
+    "clearclip": "napari_fewshot.methods.clearclip",
+    "sclip": "napari_fewshot.methods.sclip",
+    "surgery": "napari_fewshot.methods.surgery",
+    "proxy": "napari_fewshot.methods.proxy",
+    "gscorecam": "napari_fewshot.methods.gscorecam",
+    "m2ib": "napari_fewshot.methods.m2ib",
+    "medclip-sam": "napari_fewshot.methods.medclip_sam",
+    "medclip-samv2": "napari_fewshot.methods.medclip_samv2",
+    "text-head": "napari_fewshot.methods.text_head",
+    "text": "napari_fewshot.methods.text._choose",
+    "clipseg": "napari_fewshot.methods.clipseg",
+    "grounding-dino": "napari_fewshot.methods.grounding_dino",
+    "owlv2": "napari_fewshot.methods.owlv2",
+    "sam3": "napari_fewshot.methods.sam3_concept",
+    "vlp": "napari_fewshot.methods.vlp",
 }
+
+# Those that read phrases; `MethodSpec.reads_text` of each says so, too, but importing
+# all of them takes as long as opening a window.
+TEXT_METHODS = (
+    "text",
+    "maskclip",
+    "clearclip",
+    "sclip",
+    "surgery",
+    "proxy",
+    "gscorecam",
+    "m2ib",
+    "medclip-sam",
+    "medclip-samv2",
+    "text-head",
+    "vlp",
+    "clipseg",
+    "grounding-dino",
+    "owlv2",
+    "sam3",
+)
 
 
 def method_names() -> tuple[str, ...]:
     """Return the names of all methods, ``auto`` first."""
     return tuple(METHOD_MODULES)
+
+
+def learning_methods() -> tuple[str, ...]:
+    """Return the names of the methods that learn from supports, ``auto`` first."""
+    return tuple(name for name in METHOD_MODULES if name not in TEXT_METHODS)
 
 
 def get_method(name: str) -> Method:

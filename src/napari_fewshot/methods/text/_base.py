@@ -8,7 +8,7 @@ for a decoder, masks.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -16,9 +16,12 @@ import numpy as np
 from napari_fewshot.data import Embedding, PlanePrompts
 from napari_fewshot.errors import PromptError
 from napari_fewshot.methods._base import Reliability
-from napari_fewshot.methods.grid import Explanation, GridPlane, decoder_for
+from napari_fewshot.methods.grid import Explanation, GridPlane, MapDecoder, decoder_for
+from napari_fewshot.methods.text._asks import Drawing
+from napari_fewshot.methods.text._exemplars import has_exemplars, with_exemplars
 from napari_fewshot.methods.text._masks import draw_masks
-from napari_fewshot.methods.text._words import encode_bank
+from napari_fewshot.methods.text._refine import refine_masks
+from napari_fewshot.methods.text._words import encode_bank, refuse_same
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,11 +43,13 @@ class TextFitted:
     bank: Any
     decoder: Decoder
     choice: str = ""
+    # What phrases asked for in vain on the planes so far.
+    heard: dict[str, None] = field(default_factory=dict)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know of the words."""
-        return tuple(self.bank.notes)
+        return (*self.bank.notes, *self.heard)
 
     def predict(self, plane: Plane, hooks: Hooks) -> dict[int, FloatArray]:
         """Return a probability map (H, W) per class."""
@@ -66,7 +71,20 @@ class TextFitted:
         """Return masks with all that led to them."""
         heat = self.heat(plane, hooks)
         query = on_heat(plane, heat, self.model.spec.name)
-        return draw_masks(heat, query, self, hooks)
+        found = draw_masks(heat, query, self, hooks)
+        if self.params.refine:
+            seed = self.params.seed
+            found.maps.update(
+                refine_masks(found.maps, query, self.decoder, seed, hooks)
+            )
+        self.heard.update(dict.fromkeys(found.notes))
+        return found
+
+    def show(self, plane: Plane, hooks: Hooks) -> dict[int, dict[str, FloatArray]]:
+        """Return heat maps (H, W) per class; no masks are drawn."""
+        plain = replace(self.params, rescore=False, refine=False)
+        drawn = replace(self, decoder=MapDecoder(), params=plain)
+        return drawn.find(plane, hooks).heats
 
     def explain(self, plane: Plane, hooks: Hooks) -> dict[int, Explanation]:
         """Return every intermediate per class, for layers that the user may look at."""
@@ -92,10 +110,16 @@ class TextMethod(ABC):
         With ``reads_text=True`` and parameters derived from `TextParams`.
     model_kinds : tuple of str
         Kinds of text models that it runs on; see `ModelSpec.text`.
+    learns : bool
+        Whether it learns from supports, too.
+    exemplary : bool
+        Whether its models look at objects of supports as examples of the phrases.
     """
 
     spec: ClassVar[MethodSpec]
     model_kinds: ClassVar[tuple[str, ...]] = ("clip",)
+    learns: ClassVar[bool] = False
+    exemplary: ClassVar[bool] = False
 
     @abstractmethod
     def heat(
@@ -117,9 +141,25 @@ class TextMethod(ABC):
             Called at least every second.
         """
 
+    def drawing(self, params: Any) -> Drawing:
+        """Return how masks are drawn; methods that follow a paper override it."""
+        return Drawing()
+
     def bank(self, text: Mapping[int, TextPrompt], model: Any, params: Any) -> Any:
         """Encode all words once; models that read phrases as they are override it."""
-        return encode_bank(text, model, params.templates)
+        return encode_bank(text, model, params.templates, vocabulary=params.vocabulary)
+
+    def takes_exemplars(self, model: Any) -> bool:
+        """Return whether a model is shown objects of supports by this method."""
+        return self.exemplary
+
+    def with_samples(
+        self, bank: Any, samples: Sequence[Sample], model: Any, params: Any
+    ) -> Any:
+        """Return a bank with examples from supports, where the model takes them."""
+        if not self.takes_exemplars(model):
+            return bank
+        return with_exemplars(bank, samples, params.exemplars)
 
     def fit_text(
         self,
@@ -127,6 +167,7 @@ class TextMethod(ABC):
         params: Any,
         model: Any,
         hooks: Hooks,
+        samples: Sequence[Sample] = (),
     ) -> TextFitted:
         """Encode the words of a run.
 
@@ -140,11 +181,19 @@ class TextMethod(ABC):
             Who reads.
         hooks : Hooks
             For progress and cancelling.
+        samples : sequence of Sample
+            Supports: models that take examples are shown objects of them.
         """
+        refuse_same(text)
         hooks.report("Reading the phrases")
         decoder = decoder_for(params.decoder, model)
         words = self.bank(text, model, params)
-        choice = f"{self.spec.name} on {model.spec.name}, masks by {decoder.name}"
+        shown = ""
+        if samples:
+            words = self.with_samples(words, samples, model, params)
+            shown = " with examples" if has_exemplars(words) else ""
+        choice = f"{self.spec.name} on {model.spec.name}{shown}, "
+        choice += f"masks by {decoder.name}"
         return TextFitted(self, model, params, words, decoder, choice)
 
     def fit(

@@ -72,6 +72,8 @@ class Found:
     candidates : dict of int to array (M, H, W) bool
     scores : dict of int to tuple of float
         Of the candidates.
+    notes : list of str
+        What a phrase asked for that could not be satisfied.
     """
 
     maps: dict[int, FloatArray] = field(repr=False)
@@ -81,3 +83,4 @@ class Found:
     present: dict[int, bool] = field(default_factory=dict)
     candidates: dict[int, BoolArray] = field(default_factory=dict, repr=False)
     scores: dict[int, tuple[float, ...]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)

@@ -68,3 +68,35 @@ class TextParams(CommonParams):
         "fit better; a few looks more per mask.",
         advanced=True,
     )
+    vocabulary: bool = param(
+        False,
+        "Add synonyms and looks that the vocabulary knows to what you typed.",
+    )
+    knowledge: bool = param(
+        False,
+        "Let what the class looks like ('dark', 'round') sharpen the phrase, by the "
+        "attributes that the plane shows; with the vocabulary these are filled in.",
+        advanced=True,
+    )
+    radiological: bool = param(
+        False,
+        "The patient's left is on the right of the picture, as scans are often shown: "
+        "for words such as 'left kidney', not for 'on the left'.",
+        advanced=True,
+    )
+    through: Literal["planes", "anchors"] = param(
+        "planes",
+        "In stacks: every plane by itself (planes), or from the planes where the "
+        "phrase fits best to their neighbours (anchors).",
+    )
+    refine: bool = param(
+        False,
+        "Let the decoder look again at the masks of all classes, half of each hidden "
+        "at a time; twice its time.",
+        advanced=True,
+    )
+    drop_covered: bool = param(
+        False,
+        "Drop a class that keeps less than half of its mask where classes overlap.",
+        advanced=True,
+    )
