@@ -39,17 +39,22 @@ PUBLIC = [
     "WorkerError",
     "__version__",
     "check_supports",
+    "check_text",
     "compare",
     "evaluate",
     "explain",
+    "finetune_clip",
+    "fit_text_head",
     "list_methods",
     "list_models",
     "load_concept",
     "load_model",
     "propagate",
+    "rank_phrases",
     "save_concept",
     "segment_everything",
     "segment",
+    "where",
 ]
 
 

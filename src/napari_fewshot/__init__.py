@@ -40,15 +40,20 @@ if TYPE_CHECKING:
     from napari_fewshot.session import (
         Session,
         check_supports,
+        check_text,
         compare,
         explain,
+        finetune_clip,
+        fit_text_head,
         list_methods,
         list_models,
         load_concept,
         propagate,
+        rank_phrases,
         save_concept,
         segment,
         segment_everything,
+        where,
     )
 
 # name -> module. Everything is imported at first use, so that `import napari_fewshot`
@@ -72,17 +77,22 @@ _HOMES = {
     "WeightsError": "errors",
     "WorkerError": "errors",
     "check_supports": "session",
+    "check_text": "session",
     "compare": "session",
     "evaluate": "evaluation",
     "explain": "session",
+    "finetune_clip": "session",
+    "fit_text_head": "session",
     "list_methods": "session",
     "list_models": "session",
     "load_concept": "session",
     "load_model": "models",
     "propagate": "session",
+    "rank_phrases": "session",
     "save_concept": "session",
     "segment": "session",
     "segment_everything": "session",
+    "where": "session",
 }
 
 __all__ = [
@@ -105,17 +115,22 @@ __all__ = [
     "WorkerError",
     "__version__",
     "check_supports",
+    "check_text",
     "compare",
     "evaluate",
     "explain",
+    "finetune_clip",
+    "fit_text_head",
     "list_methods",
     "list_models",
     "load_concept",
     "load_model",
     "propagate",
+    "rank_phrases",
     "save_concept",
     "segment",
     "segment_everything",
+    "where",
 ]
 
 

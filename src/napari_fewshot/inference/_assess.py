@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_fewshot.inference._learn import learn
 from napari_fewshot.inference._provenance import provenance_of
-from napari_fewshot.methods import get_method, make_params
+from napari_fewshot.inference._reading import leading_method, learn_evidence
 
 if TYPE_CHECKING:
     from napari_fewshot.data import Hooks
@@ -53,8 +52,8 @@ def learn_only(
 ) -> tuple[Fit, dict[str, Any]]:
     """Return what the supports taught, and the record of that; see `assess`."""
     seconds: dict[str, float] = {}
-    method = get_method(request.method)
-    params = make_params(method.spec.params, request.params)
-    request.support.check()
-    fit = learn(request, method, params, hooks, cache, seconds)
+    _, params = leading_method(request)
+    if not request.text:
+        request.support.check()
+    fit = learn_evidence(request, hooks, cache, seconds)
     return fit, provenance_of(request, params, fit, "", seconds)

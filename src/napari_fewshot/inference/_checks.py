@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_fewshot.errors import DataError, ModelError, PromptError, SupportError
+from napari_fewshot.errors import DataError, PromptError, SupportError
 
 if TYPE_CHECKING:
     from napari_fewshot._types import AnyArray
@@ -29,14 +29,11 @@ def check_request(request: SegmentRequest, *, needs_evidence: bool = True) -> No
     ------
     SupportError, PromptError, ModelError, DataError
     """
-    if request.text:
-        raise ModelError(
-            "A text needs a model that understands language, and this version has "
-            "none. Annotate one or two images and give them as supports instead."
-        )
+    _check_text(request)
     if request.prompts:
         _check_prompts(request)
-    if len(request.support) or (needs_evidence and not request.prompts):
+    told = request.prompts or request.text
+    if len(request.support) or (needs_evidence and not told):
         request.support.check()
         _check_channels(request)
     _check_planes(request)
@@ -55,6 +52,24 @@ def check_request(request: SegmentRequest, *, needs_evidence: bool = True) -> No
         )
 
 
+def _check_text(request: SegmentRequest) -> None:
+    """Refuse phrases of no class, and the same phrase for two classes."""
+    seen: dict[str, int] = {}
+    for value, text in request.text.items():
+        if value < 1:
+            raise PromptError(
+                f"There is a phrase for class {value}, but classes are numbered from "
+                "1. Give it to another class."
+            )
+        for word in {w.casefold() for w in text.words}:
+            if word in seen:
+                raise PromptError(
+                    f"Classes {seen[word]} and {value} are both {word!r}. Use another "
+                    "phrase for one of them."
+                )
+            seen[word] = value
+
+
 def _check_prompts(request: SegmentRequest) -> None:
     """Refuse prompts that are not on the image."""
     query = request.query
@@ -66,7 +81,8 @@ def _check_prompts(request: SegmentRequest) -> None:
                 f"There are prompts for class {value}, but classes are numbered from "
                 "1. Give them to another class."
             )
-        if not len(request.support) and prompts.is_negative:
+        alone = not len(request.support) and value not in request.text
+        if alone and prompts.is_negative:
             raise PromptError(
                 f"The prompts of class {value} only say where it is not. Add a "
                 "positive click, a box or a scribble on the object."

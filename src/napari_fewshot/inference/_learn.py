@@ -46,7 +46,8 @@ if TYPE_CHECKING:
 class Fit:
     """What planes need: what was learnt, names of classes, who follows prompts.
 
-    Notes tell the user what was done to the supports, or could not be known.
+    Notes tell the user what was done to the supports, or could not be known; trust is
+    how far a phrase decides its map, in [0, 1].
     """
 
     learnt: Learnt
@@ -57,6 +58,7 @@ class Fit:
     prompting: Prompting | None = None
     notes: list[str] = field(default_factory=list)
     banks: dict[int, ShapeBank] = field(default_factory=dict)
+    trust: dict[int, float] = field(default_factory=dict)
 
 
 @dataclass

@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_fewshot.data import Hooks, Plane
 from napari_fewshot.inference._alike import objects_alike
+from napari_fewshot.inference._anchors import follow_anchors
 from napari_fewshot.inference._checks import is_constant
 from napari_fewshot.inference._numbered import numbered
 from napari_fewshot.inference._request import PlaneResult, SegmentRequest
@@ -68,6 +69,24 @@ def look_at_all(
             _let_agree(neighbours, waiting, hooks)
         yield from waiting
         waiting = []
+
+
+def look_from_anchors(
+    request: SegmentRequest,
+    planes: Sequence[int],
+    fit: Fit,
+    hooks: Hooks,
+    done_before: int,
+) -> Iterator[Looked]:
+    """Segment planes of a stack by what was found where phrases fit best."""
+    fitted = fit.learnt.fitted
+    followed = follow_anchors(request, planes, fitted, hooks, done_before)
+    query = request.query
+    for plane in planes:
+        digest, maps = query.plane_digest(plane), followed.maps(plane)
+        position = query.relative_position(plane)
+        seen = Plane(query.plane(plane), position, query.pixel_size)
+        yield Looked(plane, digest, seen, maps)
 
 
 def _look_at(request: SegmentRequest, number: int, fit: Fit, hooks: Hooks) -> Looked:
@@ -158,6 +177,7 @@ def finish_plane(
             # What the mask teaches about the supports says most about this plane.
             taught = learnt.judge.expected_dice(seen.image, value, mask)
             score = (score + JUDGE_WEIGHT * taught) / (1 + JUDGE_WEIGHT)
+        score *= fit.trust.get(value, 1.0)
         scores[value] = score
         tally.add(value, score, bool(mask.any()))
     tally.note(number, scores, novelty)

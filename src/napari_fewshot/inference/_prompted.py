@@ -62,11 +62,14 @@ class Prompting:
         As the user gave them.
     n_planes : int
         Planes of the query.
+    learnt : bool
+        Whether maps come from supports; those of phrases that fit nothing say nothing.
     """
 
     guide: Prompter | PromptableGuide
     prompts: Mapping[int, PromptSet]
     n_planes: int
+    learnt: bool = True
 
     def apply(
         self,
@@ -95,7 +98,8 @@ class Prompting:
             if here.is_empty:
                 found.maps.setdefault(value, np.zeros(shape, np.float32))
                 continue
-            start = log_odds(maps[value]) if value in maps else None
+            known = value in maps and (self.learnt or (maps[value] >= 0.5).any())
+            start = log_odds(maps[value]) if known else None
             if isinstance(self.guide, PromptableGuide):
                 answer = self.guide.answer(plane.image, here, start, hooks)
                 found.answers[value], odds = answer, answer.odds
@@ -129,7 +133,9 @@ def prepare_prompting(
             learnt.guide = PromptableGuide(model, encoding(model))
         else:
             learnt.guide = Prompter.fit(network_of(encoder), samples, classes)
-    return Prompting(learnt.guide, dict(request.prompts), request.query.n_planes)
+    prompts, planes = dict(request.prompts), request.query.n_planes
+    learnt_from = len(request.support) > 0 or not request.text
+    return Prompting(learnt.guide, prompts, planes, learnt_from)
 
 
 def with_model(request: SegmentRequest) -> SegmentRequest:

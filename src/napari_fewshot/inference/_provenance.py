@@ -62,7 +62,8 @@ def provenance_of(
     """
     query = request.query
     return {
-        "method": request.method,
+        **_text_record(request, fit),
+        "method": _method_of(request),
         "model": None if fit.model is None else fit.model.spec.name,
         "weights_sha256": getattr(fit.model, "sha256", None),
         "choice": fit.learnt.fitted.choice,
@@ -98,4 +99,37 @@ def provenance_of(
         "precision": str(getattr(fit.model, "precision", "fp32")),
         "notes": [*getattr(fit.model, "notes", ()), *fit.notes],
         "seed": params.seed,
+    }
+
+
+def _method_of(request: SegmentRequest) -> str:
+    """Return who decided: without supports the method that read the text."""
+    by_text = request.text and not len(request.support)
+    return request.reading.method if by_text else request.method
+
+
+def _text_record(request: SegmentRequest, fit: Fit) -> dict[str, Any]:
+    """Return what was read, and by whom; nothing without text."""
+    if not request.text:
+        return {}
+    reading = request.reading
+    model = getattr(fit.learnt.fitted, "text_model", None) or fit.model
+    return {
+        "text": {
+            "phrases": {
+                str(value): {
+                    "phrases": list(text.phrases),
+                    "synonyms": list(text.synonyms),
+                    "negatives": list(text.negatives),
+                    "attributes": list(text.attributes),
+                    "modality": text.modality,
+                }
+                for value, text in request.text.items()
+            },
+            "method": reading.method,
+            "model": None if model is None else model.spec.name,
+            "weights_sha256": getattr(model, "sha256", None),
+            "params": dict(reading.params),
+            "share": reading.share,
+        }
     }

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from napari_fewshot.data import TextChoice
+
 if TYPE_CHECKING:
     from napari_fewshot._types import BoolArray, FloatArray, LabelArray
     from napari_fewshot.data import Image, PromptSet, SupportSet, TextPrompt
@@ -26,6 +28,8 @@ class SegmentRequest:
     support : SupportSet
     prompts : dict of int to PromptSet
     text : dict of int to TextPrompt
+    reading : TextChoice
+        How the text is read; method and model below are for supports and prompts.
     method, model : str
     params : dict
         Parameters of the method, as the user gave them.
@@ -36,10 +40,11 @@ class SegmentRequest:
     classes : dict of int to str
         Names of the classes.
     checkpoint, device : str, optional
-    task : {"segment", "encode", "everything", "propagate", "check", "explain"}
-        Besides segmenting: only make the embeddings of the planes, so that later
+    task : str
+        ``"segment"``, or besides: only make the embeddings of the planes, so that later
         prompts need not wait; find all objects; carry objects over the planes; say what
-        to expect of the supports; or tell how the planes come out as they do.
+        to expect of the supports; tell how the planes come out as they do; show where
+        phrases fit; or say whether they are understood. See `run_task`.
     options : dict
         Of the task; see `run_task`.
     """
@@ -48,6 +53,7 @@ class SegmentRequest:
     support: SupportSet
     prompts: Mapping[int, PromptSet] = field(default_factory=dict)
     text: Mapping[int, TextPrompt] = field(default_factory=dict)
+    reading: TextChoice = field(default_factory=TextChoice)
     method: str = "auto"
     model: str = "auto"
     params: Mapping[str, Any] = field(default_factory=dict)

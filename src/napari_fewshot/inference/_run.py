@@ -13,8 +13,11 @@ from napari_fewshot.data import Hooks, Progress
 from napari_fewshot.errors import PromptError
 from napari_fewshot.inference._checks import check_request
 from napari_fewshot.inference._evidence import redundant_of
-from napari_fewshot.inference._learn import learn
-from napari_fewshot.inference._planes import finish_plane, look_at_all
+from napari_fewshot.inference._planes import (
+    finish_plane,
+    look_at_all,
+    look_from_anchors,
+)
 from napari_fewshot.inference._prompted import (
     asks_nothing,
     knows_classes,
@@ -22,10 +25,14 @@ from napari_fewshot.inference._prompted import (
     with_model,
 )
 from napari_fewshot.inference._provenance import provenance_of
+from napari_fewshot.inference._reading import (
+    leading_method,
+    learn_evidence,
+    note_understanding,
+)
 from napari_fewshot.inference._request import SegmentRequest, Summary
 from napari_fewshot.inference._tally import Tally
 from napari_fewshot.inference._tasks import run_task
-from napari_fewshot.methods import get_method, make_params
 
 if TYPE_CHECKING:
     from napari_fewshot.inference._cache import FitCache
@@ -71,22 +78,28 @@ def run(
     if request.task != "segment":
         return run_task(request, hooks, on_plane, cache)
     seconds: dict[str, float] = {}
-    method = get_method(request.method)
-    params = make_params(method.spec.params, request.params)
+    _, params = leading_method(request)
     hooks.report("Checking the images")
     finds_classes = asks_nothing(request) and knows_classes(request)
     check_request(request, needs_evidence=not finds_classes)
     planes = _wanted_planes(request, finds_classes=finds_classes)
     fit_steps = max(1, round(FIT_SHARE * len(planes)))
     total = fit_steps + len(planes)
-    fit = learn(
-        request, method, params, _scaled(hooks, fit_steps, total), cache, seconds
-    )
+    fit = learn_evidence(request, _scaled(hooks, fit_steps, total), cache, seconds)
     tally = Tally(fit.learnt.reliability)
     start = time.perf_counter()
-    for looked in look_at_all(request, planes, fit, params, hooks, fit_steps):
+    if getattr(params, "through", "planes") == "anchors" and len(planes) > 1:
+        looks = look_from_anchors(request, planes, fit, hooks, fit_steps)
+    else:
+        looks = look_at_all(request, planes, fit, params, hooks, fit_steps)
+    for looked in looks:
+        if looked.seen is not None and not fit.trust:
+            note_understanding(request, fit, looked.seen, hooks)
         on_plane(finish_plane(request, looked, fit, params, hooks, tally))
     seconds["predict"] = time.perf_counter() - start
+    # Some is known only when planes were seen.
+    told = getattr(fit.learnt.fitted, "notes", ())
+    fit.notes += [note for note in told if note not in fit.notes]
     hooks.on_progress(Progress("Done", total, total, 0.0))
     return Summary(
         classes=fit.names,
@@ -107,7 +120,7 @@ def _wanted_planes(request: SegmentRequest, *, finds_classes: bool) -> tuple[int
     """Planes to segment; without supports only those that have prompts."""
     every = range(request.query.n_planes)
     wanted = tuple(every if request.planes is None else request.planes)
-    if len(request.support) or finds_classes:
+    if len(request.support) or request.text or finds_classes:
         return wanted
     prompted = prompted_planes(request.prompts, request.query.n_planes)
     found = tuple(p for p in wanted if p in prompted)

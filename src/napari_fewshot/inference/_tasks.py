@@ -21,6 +21,7 @@ from napari_fewshot.inference._propagate import (
 )
 from napari_fewshot.inference._propagation import AUTO, Propagation
 from napari_fewshot.inference._request import PlaneResult, Summary
+from napari_fewshot.inference._where import check_text, rank_text, show_where
 from napari_fewshot.methods.following import follower_of
 from napari_fewshot.models import load_model
 
@@ -57,6 +58,13 @@ def run_task(
             A run that follows finds what was learnt in the cache.
         ``"explain"``
             No options; hands out every intermediate of the method on the planes.
+        ``"where"``
+            No options; hands out heat maps of the phrases, and draws no masks.
+        ``"check-text"``
+            No options; says on the first plane whether the phrases are understood.
+        ``"rank-text"``
+            ``mask``: array (H, W) bool, optional, of what is meant; says on the first
+            plane which phrase, one per class, tells it apart best.
     hooks : Hooks
         Progress and cancelling.
     on_plane : callable
@@ -75,7 +83,13 @@ def run_task(
         "everything": _everything,
         "propagate": _propagate,
     }
-    learning = {"check": check_supports, "explain": explain_planes}
+    learning = {
+        "check": check_supports,
+        "explain": explain_planes,
+        "where": show_where,
+        "check-text": check_text,
+        "rank-text": rank_text,
+    }
     if request.task in learning:
         return learning[request.task](request, hooks, on_plane, cache)
     if request.task not in tasks:

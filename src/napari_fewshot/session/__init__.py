@@ -1,6 +1,7 @@
 """The application: every user verb is one method of `Session`."""
 
 from napari_fewshot.data import SparsePlanes
+from napari_fewshot.session._adapt_text import finetune_clip, fit_text_head
 from napari_fewshot.session._api import list_methods, list_models, segment
 from napari_fewshot.session._compare import compare
 from napari_fewshot.session._comparison import Candidate, Comparison
@@ -13,7 +14,9 @@ from napari_fewshot.session._project import ProjectInfo
 from napari_fewshot.session._propagate import propagate
 from napari_fewshot.session._session import Session
 from napari_fewshot.session._state import SessionState, SupportRow
+from napari_fewshot.session._text_api import check_text, rank_phrases, where
 from napari_fewshot.session._trust_api import check_supports, explain
+from napari_fewshot.session._wording import Understanding
 
 __all__ = [
     "POLICIES",
@@ -30,15 +33,21 @@ __all__ = [
     "SessionState",
     "SparsePlanes",
     "SupportRow",
+    "Understanding",
     "check_supports",
+    "check_text",
     "compare",
     "explain",
+    "finetune_clip",
+    "fit_text_head",
     "get_executor",
     "list_methods",
     "list_models",
     "load_concept",
     "propagate",
+    "rank_phrases",
     "save_concept",
     "segment",
     "segment_everything",
+    "where",
 ]

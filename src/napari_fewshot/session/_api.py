@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from napari_fewshot.data import Prediction, PromptSet, SupportSet, TextPrompt
+from napari_fewshot.data import Prediction, PromptSet, SupportSet, TextChoice
 from napari_fewshot.errors import FewShotError, PromptError
 from napari_fewshot.inference import SegmentRequest, Summary
 from napari_fewshot.io import open_image, resolve_support, save_labels, suffix_of
@@ -15,6 +15,7 @@ from napari_fewshot.models import installed_models, model_specs
 from napari_fewshot.session._collect import Collector
 from napari_fewshot.session._concepts import as_concept, fill_in
 from napari_fewshot.session._jobs import get_executor
+from napari_fewshot.session._reading import normalise_text, reading_of, sides
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,9 +42,12 @@ def segment(
     executor: Any = "inline",
     keep_probabilities: bool | None = None,
     out: str | os.PathLike[str] | None = None,
+    text_method: str | None = None,
+    text_model: Any = None,
+    text_share: str = "learnt",
     **params: Any,
 ) -> Prediction:
-    """Segment a query image with the help of a few annotated ones.
+    """Segment a query image by examples, phrases, prompts, or a mix of them.
 
     Parameters
     ----------
@@ -52,12 +56,14 @@ def segment(
     support : Support, SupportSet, (image, labels), a list of them, or a concept
         The annotated examples. A `Concept` or a ``.fewshot`` file also brings method,
         model and parameters, where they are not given.
-    text, prompts : optional
-        Points, boxes, scribbles or a first mask: a `PromptSet`, or one per class in a
-        dict; with or without supports. Text is not understood yet: it is refused.
+    text : str, TextPrompt, or dict of int to these, optional
+        What to look for, per class; a lone phrase is class 1. With supports, both
+        decide together, by what either does on the supports.
+    prompts : PromptSet, or dict of int to PromptSet, optional
+        Points, boxes, scribbles or a first mask; with or without supports and text.
     method, model : str
         See `list_methods` and `list_models`; ``"auto"``, the default, chooses on the
-        supports.
+        supports. Methods and models that read text are for the text.
     scale : sequence of float, optional
         Pixel size per spatial axis (z, y, x).
     axes : str, optional
@@ -74,6 +80,12 @@ def segment(
         Default: kept for a single plane, not for stacks.
     out : path, optional
         Write the labels there: ``.zarr`` plane by plane, other formats at the end.
+    text_method : str, optional
+        A method that reads text, beside ``method`` for supports.
+    text_model : str or path, optional
+        A model that reads text or its weights, beside ``model`` for supports.
+    text_share : {"learnt", "equal", "gate", "alone"}
+        What text counts beside supports: see `TextChoice`.
     **params
         Parameters of the method.
 
@@ -94,19 +106,30 @@ def segment(
         support = concept.support
         method, model, params = fill_in(concept, method, model, params)
     method, model = method or "auto", model or "auto"
-    make_params(get_method(method).spec.params, params)
+    supports, phrases = resolve_supports(support), normalise_text(text)
+    how: dict[str, Any] = {"method": method, "model": model, "params": params}
+    how["checkpoint"] = paths_of(checkpoint)
+    reading = TextChoice(share=text_share)
+    if get_method(method).spec.reads_text and not phrases:
+        raise PromptError(
+            f"The method {method!r} looks for phrases, and there is none. Give text=, "
+            "or choose a method that learns from supports."
+        )
+    if phrases:
+        reading = reading_of(text_method, text_model, text_share)
+        how, reading = sides(**how, has_support=len(supports) > 0, reading=reading)
+    else:
+        make_params(get_method(method).spec.params, params)
     image = open_image(query, axes=axes, scale=scale, channels=channels)
     request = SegmentRequest(
         query=image,
-        support=resolve_supports(support),
+        support=supports,
         prompts=normalise_prompts(prompts),
-        text=normalise_text(text),
-        method=method,
-        model=model,
-        params=params,
+        text=phrases,
+        reading=reading,
         keep_probabilities=keep_probabilities,
-        checkpoint=paths_of(checkpoint),
         device=device,
+        **how,
     )
     return _run_and_collect(request, executor, out)
 
@@ -168,11 +191,11 @@ def list_methods() -> pd.DataFrame:
     return pd.DataFrame(
         {
             "name": [s.name for s in specs],
-            "task": ["few-shot" for _ in specs],
+            "task": ["text" if s.reads_text else "few-shot" for s in specs],
             "summary": [s.summary for s in specs],
             "licence": [s.licence for s in specs],
-            "needs_download": [False for _ in specs],
-            "needs_model": [s.uses_model for s in specs],
+            "needs_download": [s.reads_text for s in specs],
+            "needs_model": [s.uses_model or s.reads_text for s in specs],
             "citation": [s.citation for s in specs],
         }
     )
@@ -214,18 +237,6 @@ def normalise_prompts(prompts: Any) -> dict[int, PromptSet]:
             "prompts must be a PromptSet or a dict of class to PromptSet."
         )
     return {int(v): p for v, p in prompts.items() if not p.is_empty}
-
-
-def normalise_text(text: Any) -> dict[int, TextPrompt]:
-    """Return ``{class: TextPrompt}``; a lone string is class 1."""
-    if text is None:
-        return {}
-    if not isinstance(text, Mapping):
-        text = {1: text}
-    return {
-        int(v): t if isinstance(t, TextPrompt) else TextPrompt(t)
-        for v, t in text.items()
-    }
 
 
 def expect_summary(outcome: Any) -> Summary:

@@ -14,9 +14,10 @@ from napari_fewshot.data import ClassTable, SparsePlanes, Support
 from napari_fewshot.io import open_image, resolve_support
 from napari_fewshot.methods import get_method, make_params
 from napari_fewshot.models import get_model_spec
-from napari_fewshot.session._api import normalise_prompts, normalise_text
+from napari_fewshot.session._api import normalise_prompts
 from napari_fewshot.session._edits import change_row, find_row
 from napari_fewshot.session._history import History
+from napari_fewshot.session._reading import changed_reading, normalise_text
 from napari_fewshot.session._state import Document, SupportRow
 
 if TYPE_CHECKING:
@@ -163,9 +164,38 @@ class Editor:
         """Set points, boxes, scribbles or masks per class (None clears them)."""
         self._push(replace(self._history.current, prompts=normalise_prompts(prompts)))
 
-    def set_text(self, text: Any) -> None:
-        """Set phrases per class (None clears them)."""
-        self._push(replace(self._history.current, text=normalise_text(text)))
+    def set_text(
+        self,
+        text: Any,
+        *,
+        method: str | None = None,
+        model: str | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        share: str | None = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Set phrases per class (None clears them), and how they are read.
+
+        Parameters
+        ----------
+        text : str, TextPrompt, or dict of int to these
+            What to look for. Classes that are not in the table yet join it.
+        method, model : str, optional
+            Ones that read text; None keeps what is set.
+        checkpoint : path, optional
+            Weights of your own for the model; another model forgets it.
+        share : str, optional
+            What text counts beside supports; see `TextChoice`.
+        params : dict, optional
+            Parameters of the method that reads.
+        """
+        document, phrases = self._history.current, normalise_text(text)
+        reading = changed_reading(
+            document.reading, method, model, checkpoint, share, params
+        )
+        names = {v: t.name or str(v) for v, t in phrases.items()}
+        classes = document.classes.merged(names)
+        self._push(replace(document, text=phrases, reading=reading, classes=classes))
 
     def set_method(
         self,
@@ -189,6 +219,9 @@ class Editor:
             Weights file of your own for the model; another model forgets it.
         """
         document = self._history.current
+        if method is not None and get_method(method).spec.reads_text:
+            self.set_text(document.text, method=method, model=model, params=params)
+            return
         name = document.method if method is None else method
         values = document.params if params is None else params
         if params is None and name != document.method:

@@ -100,6 +100,7 @@ def make_request(document: Document, planes: Sequence[int] | None) -> SegmentReq
         support=document.support_set(),
         prompts=document.prompts,
         text=document.text,
+        reading=document.reading,
         method=document.method,
         model=document.model,
         params=document.params,

@@ -274,7 +274,8 @@ def _readable_head(task: _Task) -> RequestHead:
 def _request_head(task: _Task) -> RequestHead:
     request = task.request
     # The checks of supports need no pixels: make them before the worker is troubled.
-    if len(request.support) or not (request.prompts or request.task != "segment"):
+    told = request.prompts or request.text or request.task != "segment"
+    if len(request.support) or not told:
         request.support.check()
     supports = tuple(
         SupportHead(
@@ -282,7 +283,7 @@ def _request_head(task: _Task) -> RequestHead:
         )
         for s in request.support
     )
-    classes = {*request.support.label_values, *request.prompts}
+    classes = {*request.support.label_values, *request.prompts, *request.text}
     room = result_bytes(request.query.plane_shape, len(classes))
     block = task.block("outbox", room)
     return RequestHead(
@@ -291,6 +292,7 @@ def _request_head(task: _Task) -> RequestHead:
         options={
             "prompts": dict(request.prompts),
             "text": dict(request.text),
+            "reading": request.reading,
             "method": request.method,
             "model": request.model,
             "params": dict(request.params),

@@ -17,14 +17,14 @@ import os
 import uuid
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fewshot.data import ClassTable, Image
+from napari_fewshot.data import ClassTable, Image, TextChoice, TextPrompt
 from napari_fewshot.errors import DataError, FewShotError, StorageError
 from napari_fewshot.io import (
     atomic_write,
@@ -127,6 +127,8 @@ def write_project(
             k: {str(c): x for c, x in v.items()} if isinstance(v, Mapping) else v
             for k, v in document.params.items()
         },
+        "text": {str(v): asdict(t) for v, t in document.text.items()},
+        "reading": asdict(document.reading),
         "accepted": {str(p): writer.array(a) for p, a in document.accepted.items()},
         "rejected": sorted(document.rejected),
         "objects": [object_entry(row, writer.array) for row in document.objects],
@@ -178,6 +180,8 @@ def read_project(folder: Path) -> tuple[Document, dict[str, LabelArray]]:
                 int(p): _load(arrays, name) for p, name in content["accepted"].items()
             },
             rejected=frozenset(content["rejected"]),
+            text={int(v): TextPrompt(**t) for v, t in content.get("text", {}).items()},
+            reading=TextChoice(**content.get("reading", {})),
         )
         if query is not None:
             entries = content.get("objects", [])

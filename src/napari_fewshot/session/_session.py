@@ -41,7 +41,7 @@ from napari_fewshot.session._script import write_script
 from napari_fewshot.session._searching import Gathered
 from napari_fewshot.session._state import Document, SessionState
 from napari_fewshot.session._trials import Trial
-from napari_fewshot.session._trust import Trust
+from napari_fewshot.session._wording import Wording
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 BUSY = "A segmentation is already running. Cancel it first, or wait until it is done."
 
 
-class Session(Comparing, Trust, ConceptFiles):
+class Session(Comparing, Wording, ConceptFiles):
     """Supports, a query, a method and what came out, with undo and autosave.
 
     Parameters

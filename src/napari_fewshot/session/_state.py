@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from napari_fewshot.data import ClassTable, SupportSet
+from napari_fewshot.data import ClassTable, SupportSet, TextChoice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,6 +94,7 @@ class Document:
     rejected: frozenset[int] = frozenset()
     prompts: Mapping[int, PromptSet] = field(default_factory=dict)
     text: Mapping[int, TextPrompt] = field(default_factory=dict)
+    reading: TextChoice = field(default_factory=TextChoice)
     result: Prediction | None = None
     objects: tuple[ObjectRow, ...] = ()
     pending: Pending | None = None

@@ -168,13 +168,16 @@ def with_expectation(document: Document, found: Expectation) -> Document:
 
 def _learning(document: Document, task: str) -> SegmentRequest:
     supports = document.support_set()
-    if not len(supports):
+    reads = task == "explain" and bool(document.text)
+    if not len(supports) and not reads:
         raise SupportError(
             "There is no support yet. Annotate one plane and add it as a support."
         )
     return SegmentRequest(
         query=document.query or supports[0].source,
         support=supports,
+        text=document.text,
+        reading=document.reading,
         method=document.method,
         model=document.model,
         params=document.params,
@@ -190,4 +193,5 @@ def _depends_on(document: Document) -> tuple[Any, ...]:
     rows = tuple((row.key, id(row.support), row.muted) for row in document.rows)
     size = None if document.query is None else document.query.pixel_size
     how = (document.method, document.model, document.checkpoint)
-    return (rows, size, how, repr(sorted(document.params.items(), key=str)))
+    read = (repr(document.text), repr(document.reading)) if document.text else ()
+    return (rows, size, how, read, repr(sorted(document.params.items(), key=str)))
