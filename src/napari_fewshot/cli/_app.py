@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from napari_fewshot.cli import _options as o  # noqa: TC001 - typer reads it
+from napari_fewshot.cli._adapt_text import adapt_text_app
 from napari_fewshot.cli._benchmark_app import benchmark_app
 from napari_fewshot.cli._check import check_command
 from napari_fewshot.cli._concept import concept_app
@@ -18,6 +20,7 @@ from napari_fewshot.cli._everything import everything
 from napari_fewshot.cli._explain import explain_command
 from napari_fewshot.cli._models import models_app
 from napari_fewshot.cli._propagate import propagate_command
+from napari_fewshot.cli._where import where_command
 from napari_fewshot.errors import FewShotError
 
 if TYPE_CHECKING:
@@ -36,12 +39,14 @@ app = typer.Typer(
 app.add_typer(models_app, name="models")
 app.add_typer(benchmark_app, name="benchmark")
 app.add_typer(concept_app, name="concept")
+app.add_typer(adapt_text_app, name="adapt-text")
 app.command()(encode)
 app.command()(everything)
 app.command("propagate")(propagate_command)
 app.command("compare")(compare_command)
 app.command("check")(check_command)
 app.command("explain")(explain_command)
+app.command("where")(where_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -149,51 +154,30 @@ def methods(
 
 @app.command()
 def segment(
-    queries: Annotated[
-        list[str] | None, typer.Argument(metavar="QUERY...", show_default=False)
-    ] = None,
-    support: Annotated[
-        list[str] | None,
-        typer.Option("--support", metavar="IMAGE MASK", help="An example; repeatable."),
-    ] = None,
-    project: Annotated[
-        Path | None, typer.Option(help="Take supports and classes from a project.")
-    ] = None,
-    concept: Annotated[
-        Path | None, typer.Option(help="Supports, method and model of a .fewshot file.")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path(
-        "results"
-    ),
-    method: Annotated[str | None, typer.Option(help="See: methods; or auto.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="See: models list; or auto.")
-    ] = None,
-    axes: Annotated[str | None, typer.Option(help="E.g. zyx, tyxc.")] = None,
-    scale: Annotated[str | None, typer.Option(help="Pixel size z,y,x.")] = None,
-    channels: Annotated[str | None, typer.Option(help="E.g. 0,2.")] = None,
-    classes: Annotated[
-        list[str] | None, typer.Option("--class", help="Name of a class, 1=nucleus.")
-    ] = None,
-    param: Annotated[
-        list[str] | None, typer.Option("--param", help="Parameter, name=value.")
-    ] = None,
-    text: Annotated[
-        list[str] | None, typer.Option("--text", help="1=phrase | other phrase.")
-    ] = None,
-    prompts: Annotated[
-        Path | None, typer.Option(help="JSON of prompts per class.")
-    ] = None,
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="Weights of your own.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    scheduler: Annotated[str | None, typer.Option(help="tcp://host:port")] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Do finished images again.")
-    ] = False,
+    queries: o.Queries = None,
+    support: o.Pairs = None,
+    project: o.Project = None,
+    concept: o.ConceptFile = None,
+    out: o.Out = Path("results"),
+    method: o.Method = None,
+    model: o.Model = None,
+    axes: o.Axes = None,
+    scale: o.Scale = None,
+    channels: o.Channels = None,
+    classes: o.Classes = None,
+    param: o.Params = None,
+    text: o.Text = None,
+    text_method: o.TextMethod = None,
+    text_model: o.TextModel = None,
+    text_share: o.TextShare = "learnt",
+    modality: o.Modality = None,
+    prompts: o.Prompts = None,
+    checkpoint: o.Checkpoint = None,
+    device: o.Device = "auto",
+    scheduler: o.Scheduler = None,
+    overwrite: o.Overwrite = False,
 ) -> None:
-    """Segment files, folders or globs with annotated examples."""
+    """Segment files, folders or globs by examples, phrases or prompts."""
     from napari_fewshot.cli._segment import BatchOptions, run_batch
 
     # typer's lists know one value per flag: `main` has joined the two.
@@ -218,6 +202,10 @@ def segment(
             executor=scheduler or "inline",
             overwrite=overwrite,
             concept=concept,
+            text_method=text_method,
+            text_model=text_model,
+            text_share=text_share,
+            modality=modality,
         ),
     )
     raise typer.Exit(code)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from napari_fewshot.cli import _options as o  # noqa: TC001 - typer reads it
+
 benchmark_app = typer.Typer(
     help="Score methods on folders of data sets.",
     no_args_is_help=True,
@@ -175,6 +177,64 @@ def benchmark_clicks(
         plot_path=plot_path,
     )
     run_click_benchmark(root, options, echo=lambda line: print(line, flush=True))
+
+
+@benchmark_app.command("text")
+def benchmark_text(
+    root: Annotated[Path, typer.Argument(metavar="DATA_ROOT")],
+    datasets: o.Datasets = "",
+    method: o.Readers = "text",
+    model: o.ReadingModels = "auto",
+    checkpoint: o.Checkpoint = None,
+    prompts: o.PhraseFile = None,
+    prompt_mode: o.PromptMode = "fixed",
+    hparams: o.Hparams = "fixed",
+    grid: o.Grid = None,
+    param: o.MethodParams = None,
+    seeds: o.Seeds = 1,
+    limit: o.Limit = None,
+    original: o.Original = False,
+    bounds: o.Bounds = "all",
+    box_model: o.BoxModel = "auto",
+    box_checkpoint: o.BoxCheckpoint = None,
+    maps: o.Maps = True,
+    sensitivity: o.Sensitivity = 1,
+    device: o.Device = "auto",
+    resume: o.Resume = False,
+    json_path: o.JsonFile = None,
+    csv_path: o.CsvFile = None,
+    markdown_path: o.MarkdownFile = None,
+) -> None:
+    """Score phrases by the MedCLIP-SAMv2 protocol; says which labels were used."""
+    from napari_fewshot.cli._benchmark_text import run_text_benchmark
+    from napari_fewshot.cli._text_options import BOUNDS, TextOptions
+
+    named = {"all": list(BOUNDS), "none": []}
+    options = TextOptions(
+        methods=_words(method),
+        models=_words(model),
+        checkpoint=checkpoint,
+        params=param or [],
+        grid=grid or [],
+        datasets=_words(datasets),
+        prompts_path=prompts,
+        prompt_mode=prompt_mode,
+        hparams=hparams,
+        seeds=seeds,
+        limit=limit,
+        original=original,
+        bounds=named.get(bounds, _words(bounds)),
+        box_model=box_model,
+        box_checkpoint=box_checkpoint,
+        maps=maps,
+        sensitivity=sensitivity,
+        device=device,
+        resume=resume,
+        json_path=json_path,
+        csv_path=csv_path,
+        markdown_path=markdown_path,
+    )
+    run_text_benchmark(root, options, echo=lambda line: print(line, flush=True))
 
 
 def _words(text: str) -> list[str]:

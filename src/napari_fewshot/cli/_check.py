@@ -39,7 +39,7 @@ def check_command(
     csv: Annotated[Path | None, typer.Option(help="Write the table there.")] = None,
 ) -> None:
     """Say what Dice to expect of annotated examples, and which of them are odd."""
-    from napari_fewshot.cli._segment import parse_words
+    from napari_fewshot.cli._given import parse_words
     from napari_fewshot.io import write_text
     from napari_fewshot.session import check_supports
 
@@ -65,7 +65,7 @@ def given_supports(pairs: list[str], concept: Path | None, classes: list[str]) -
     DataError
         If both are given.
     """
-    from napari_fewshot.cli._segment import parse_pairs
+    from napari_fewshot.cli._given import parse_pairs
     from napari_fewshot.data import Support
     from napari_fewshot.errors import DataError
 

@@ -115,7 +115,7 @@ def concept_verify(
 def _supports(
     pairs: list[str], classes: list[str], options: dict[str, Any]
 ) -> list[Any]:
-    from napari_fewshot.cli._segment import parse_pairs
+    from napari_fewshot.cli._given import parse_pairs
     from napari_fewshot.data import Support
 
     names = {int(k): v[0] for k, v in parse_pairs(classes, "--class").items()}
@@ -132,7 +132,7 @@ def _image_options(scale: str | None, channels: str | None) -> dict[str, Any]:
 
 
 def _params(method: str, words: list[str]) -> dict[str, Any]:
-    from napari_fewshot.cli._segment import parse_words
+    from napari_fewshot.cli._given import parse_words
 
     return parse_words(method, words)
 

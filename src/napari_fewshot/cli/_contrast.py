@@ -118,7 +118,7 @@ class CompareJob:
         return FAILED_ALL if failed == len(table) else FAILED_SOME
 
     def _open_supports(self) -> Any:
-        from napari_fewshot.cli._segment import parse_pairs
+        from napari_fewshot.cli._given import parse_pairs
         from napari_fewshot.data import Support, SupportSet
         from napari_fewshot.io import resolve_support
 
@@ -196,7 +196,7 @@ def read_params(words: Sequence[str]) -> dict[str, dict[str, Any]]:
     DataError
         For a word of another form.
     """
-    from napari_fewshot.cli._segment import parse_words
+    from napari_fewshot.cli._given import parse_words
     from napari_fewshot.errors import DataError
 
     by_method: dict[str, list[str]] = {}

@@ -47,7 +47,7 @@ def explain_command(
 ) -> None:
     """Write how a method sees a plane: maps, points and boxes, candidates."""
     from napari_fewshot.cli._check import given_supports
-    from napari_fewshot.cli._segment import parse_words
+    from napari_fewshot.cli._given import parse_words
     from napari_fewshot.io import open_image
     from napari_fewshot.session import explain
 

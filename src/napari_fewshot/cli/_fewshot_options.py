@@ -14,10 +14,10 @@ from napari_fewshot.cli._fewshot_engines import (
     ForestEngine,
     MethodEngine,
 )
-from napari_fewshot.cli._segment import parse_words
+from napari_fewshot.cli._given import parse_words
 from napari_fewshot.errors import DataError, WeightsError
 from napari_fewshot.evaluation import VolumeRules
-from napari_fewshot.methods import get_method, method_names
+from napari_fewshot.methods import get_method, learning_methods
 from napari_fewshot.models import get_model_spec, how_to_get, installed_models
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class FewShotOptions:
             If a parameter is not of the form ``name=value``.
         """
         asked = [
-            n for m in self.methods for n in (method_names() if m == ALL else (m,))
+            n for m in self.methods for n in (few_shot_methods() if m == ALL else (m,))
         ]
         methods = list(dict.fromkeys(asked))
         for word in self.params:
@@ -195,6 +195,11 @@ class FewShotOptions:
         if self.protocol == "instances":
             return {"ap": "TP / (TP + FP + FN)", "resized": False}
         return {}
+
+
+def few_shot_methods() -> list[str]:
+    """Return the methods that learn from supports alone."""
+    return list(learning_methods())
 
 
 def _check_installed(model: str) -> None:

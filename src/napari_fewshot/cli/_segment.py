@@ -26,29 +26,27 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from napari_fewshot.cli._given import Given, open_given
 from napari_fewshot.cli._told import told
-from napari_fewshot.data import Support, SupportSet
 from napari_fewshot.errors import Cancelled, DataError, FewShotError
 from napari_fewshot.io import (
     SUFFIXES,
     labels_suffix,
     open_image,
     open_prompts,
-    resolve_support,
     save_labels,
     stem_of,
     suffix_of,
     write_text,
 )
-from napari_fewshot.methods import get_method, params_to_dict, parse_params
 from napari_fewshot.models import get_model_spec
-from napari_fewshot.session import Session, load_concept, segment
+from napari_fewshot.session import load_concept, segment
 from napari_fewshot.session._concepts import fill_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_fewshot.data import Concept, Prediction
+    from napari_fewshot.data import Prediction
 
 # Writing the records takes at most this share of the time.
 RECORD_SHARE = 0.05
@@ -76,6 +74,10 @@ class BatchOptions:
     executor: str
     overwrite: bool
     concept: Path | None = None
+    text_method: str | None = None
+    text_model: str | None = None
+    text_share: str = "learnt"
+    modality: str | None = None
 
 
 def run_batch(queries: Sequence[str], options: BatchOptions) -> int:
@@ -100,15 +102,14 @@ def run_batch(queries: Sequence[str], options: BatchOptions) -> int:
         method, model, params = fill_in(concept, options.method, options.model, {})
     options = replace(options, method=method, model=model)
     get_model_spec(model)
-    params = {**params, **parse_words(method, options.params)}
-    supports, project_query = _supports(options, concept)
-    if len(supports) or options.prompts is None:
-        supports.check()
+    given = open_given(options, concept, params)
+    if len(given.supports) or (options.prompts is None and not given.text):
+        given.supports.check()
     files = find_files(queries)
-    jobs: list[Any] = [*files] or ([project_query] if project_query is not None else [])
+    jobs: list[Any] = [*files] or ([given.query] if given.query is not None else [])
     if not jobs:
         raise DataError("No image was named. Name files, a folder, or a pattern.")
-    batch = _Batch(options, supports, params)
+    batch = _Batch(options, given)
     try:
         with _progress_bar() as bar:
             task = bar.add_task("Segmenting", total=len(jobs))
@@ -151,34 +152,11 @@ def find_files(queries: Sequence[str]) -> list[Path]:
     return list(found)
 
 
-def parse_words(method: str, words: Sequence[str]) -> dict[str, Any]:
-    """Return parameters from ``name=value`` words, checked for a method.
-
-    Raises
-    ------
-    DataError
-        For a word without an equals sign.
-    """
-    texts = {}
-    for word in words:
-        name, sign, value = word.partition("=")
-        if not sign:
-            raise DataError(f"--param {word} is not of the form name=value.")
-        texts[name.strip()] = value.strip()
-    cls = get_method(method).spec.params
-    values = parse_params(cls, texts)
-    return {name: getattr(values, name) for name in texts}
-
-
 class _Batch:
     """State of a batch: what was done before, and what comes of each file."""
 
-    def __init__(
-        self, options: BatchOptions, supports: SupportSet, params: dict[str, Any]
-    ) -> None:
-        self.options = options
-        self.supports = supports
-        self.params = params
+    def __init__(self, options: BatchOptions, given: Given) -> None:
+        self.options, self.given = options, given
         self.rows: list[dict[str, Any]] = []
         self.failures = 0
         self.path = options.out / "provenance.json"
@@ -250,11 +228,12 @@ class _Batch:
         return FAILED_ALL if self.failures == len(self.rows) else FAILED_SOME
 
     def _segment(self, query: Any) -> Prediction:
-        options = self.options
+        options, given = self.options, self.given
         return segment(
             query,
-            self.supports,
-            text=parse_pairs(options.text, "--text") or None,
+            given.supports,
+            text=given.text or None,
+            **given.reader(),
             prompts=open_prompts(options.prompts) if options.prompts else None,
             method=options.method,
             model=options.model,
@@ -263,7 +242,7 @@ class _Batch:
             executor=options.executor,
             keep_probabilities=False,
             **self._image_options(),
-            **self.params,
+            **given.params,
         )
 
     def _image_options(self) -> dict[str, Any]:
@@ -302,47 +281,19 @@ class _Batch:
     def _request_key(self) -> str:
         """Fingerprint of everything but the query."""
         options = self.options
-        cls = get_method(options.method or "auto").spec.params
         digest = hashlib.blake2b(digest_size=16)
-        for support in self.supports:
+        for support in self.given.supports:
             for plane in support.used_planes:
                 digest.update(support.source.plane_digest(plane).encode())
                 digest.update(support.label_plane(plane).tobytes())
         words = [
             options.method,
             options.model,
-            params_to_dict(cls(**self.params)),
+            self.given.record(),
             self._image_options(),
         ]
         digest.update(json.dumps(words, sort_keys=True).encode())
         return digest.hexdigest()
-
-
-def _supports(options: BatchOptions, concept: Concept | None) -> tuple[SupportSet, Any]:
-    """Open the supports; also the query that a project holds."""
-    names = {int(k): v[0] for k, v in parse_pairs(options.classes, "--class").items()}
-    given = [
-        resolve_support(Support(image, mask, classes=names or None, axes=None))
-        for image, mask in options.supports
-    ]
-    given = [*(() if concept is None else concept.support), *given]
-    if options.project is None:
-        return SupportSet(given), None
-    session = Session.load(options.project, autosave=False)
-    document = session.state.document
-    return SupportSet([*document.support_set(), *given]), document.query
-
-
-def parse_pairs(words: Sequence[str], flag: str) -> dict[int, list[str]]:
-    """``1=nucleus: a dark nucleus | cell nucleus`` to ``{1: [phrases]}``."""
-    found = {}
-    for word in words:
-        number, sign, phrases = word.partition("=")
-        if not sign or not number.strip().isdigit():
-            raise DataError(f"{flag} {word} is not of the form 1=words.")
-        parts = phrases.split(":", 1)[-1].split("|")
-        found[int(number)] = [p.strip() for p in parts if p.strip()]
-    return found
 
 
 def _read_records(path: Path) -> dict[str, Any]:
