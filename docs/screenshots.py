@@ -2,7 +2,8 @@
 
 Run with ``make screenshots``, then look at every picture. Names after
 ``python docs/screenshots.py`` make only these: ``empty``, ``story``, ``prompts``,
-``sam``, ``objects``, ``models``, ``compare``, ``trust``, ``show_how``, ``large``.
+``sam``, ``objects``, ``models``, ``compare``, ``trust``, ``show_how``, ``text``,
+``large``.
 """
 
 from __future__ import annotations
@@ -278,6 +279,59 @@ def show_how(theme: str) -> None:
     close(viewer, dock)
 
 
+@functools.cache
+def tiny_clip_folder() -> Path:
+    """The tiny CLIP of the tests: it knows cells, rings, squares and their looks."""
+    sys.path.insert(0, str(OUT.parents[1]))
+    from tests import tiny_clip
+
+    return tiny_clip.write(Path(tempfile.mkdtemp()) / "tiny-clip")
+
+
+def text(theme: str) -> None:
+    """Words: before, where they fit, another threshold, masks; what is not known."""
+    folder = tiny_clip_folder()
+    from tests import tiny_clip
+
+    viewer = open_window(theme, (1280, 860))
+    pixels = tiny_clip.scene(7).image
+    viewer.add_image((255 * pixels).round().astype(np.uint8), name="scene", rgb=True)
+    dock = open_dock(viewer)
+    dock.show_tab("text")
+    settle(2)
+    shoot(viewer, f"text-empty-{theme}.png")
+    session, panel = dock.session, dock.text.panel
+    session.set_text(
+        {1: "green box", 2: "blue curve"},
+        checkpoint=folder,
+        params={"decoder": "map"},
+    )
+    ask_where(dock)
+    shoot(viewer, f"text-{theme}.png")
+    panel.heat.slider.setValue(90)
+    settle(1)
+    panel.heat.hide_button.click()
+    dock.run_panel.segment_button.click()
+    until(lambda: not session.is_running)
+    shoot(viewer, f"text-results-{theme}.png")
+    session.set_text({1: "gallbladder"}, params={"decoder": "map"})
+    ask_where(dock)
+    shoot(viewer, f"text-unknown-{theme}.png")
+    panel.reading.change.click()
+    settle(1)
+    dock.findChild(QScrollArea).ensureWidgetVisible(panel.reading)
+    shoot(viewer, f"text-change-{theme}.png")
+    close(viewer, dock)
+
+
+def ask_where(dock) -> None:
+    """Press Show where, and wait for the map and the check."""
+    heat = dock.text.panel.heat
+    heat.show_button.click()
+    until(lambda: not (dock.session.is_running or heat._wants_check))
+    settle(1)
+
+
 def annotated_plane(viewer) -> int:
     """First plane of the sample that has labels."""
     return next(i for i, x in enumerate(viewer.layers[1].data) if np.any(x))
@@ -309,6 +363,7 @@ PICTURES = {
     "compare": compare,
     "trust": trust,
     "show_how": show_how,
+    "text": text,
 }
 
 

@@ -46,7 +46,7 @@ def rows_of(dock):
 
 
 def score_cell(dock):
-    return dock.class_panel.table.item(0, 3)
+    return dock.class_panel.table.item(0, 4)
 
 
 def test_scores_are_there_before_any_run(filled):

@@ -22,6 +22,11 @@ def few_shot(viewer: napari.viewer.Viewer) -> None:
     open_dock(viewer).show_tab("supports")
 
 
+def text(viewer: napari.viewer.Viewer) -> None:
+    """Open the dock on its Text tab."""
+    open_dock(viewer).show_tab("text")
+
+
 def prompts(viewer: napari.viewer.Viewer) -> None:
     """Open the dock on its Prompts tab."""
     open_dock(viewer).show_tab("prompts")
@@ -106,6 +111,24 @@ def compare(viewer: napari.viewer.Viewer) -> Any:
     dock, widget = viewer.window.add_plugin_dock_widget(PLUGIN, "Compare", tabify=True)
     dock.show()
     dock.raise_()
+    return widget
+
+
+def models(viewer: napari.viewer.Viewer, name: str = "") -> Any:
+    """Open the dock *Models*; returns it.
+
+    Parameters
+    ----------
+    viewer : napari viewer
+        Gets the dock.
+    name : str
+        Model that is selected there.
+    """
+    dock, widget = viewer.window.add_plugin_dock_widget(PLUGIN, "Models", tabify=True)
+    dock.show()
+    dock.raise_()
+    if name:
+        widget.table.select(name)
     return widget
 
 

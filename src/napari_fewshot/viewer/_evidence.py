@@ -157,18 +157,7 @@ class EvidenceLayers:
     def _add(
         self, image: Image, name: str, values: AnyArray, kind: str, **options: Any
     ) -> None:
-        query = self._binding.query_layer
-        axes = [i for i, a in enumerate(image.label_axes) if a in "tz"]
-        shape = np.broadcast_to(np.int32(0), image.label_shape)
-        factor = np.broadcast_to(self._binding._level_factor(query, shape), query.ndim)
-        there = np.zeros(query.ndim)
-        there[axes] = image.plane_index(self._plane)
-        placed = placement(query)
-        placed["scale"] = placed["scale"] * factor
-        # The layer is one plane thick and lies where its plane is.
-        to_world = query.data_to_world
-        step = np.subtract(to_world(there * factor), to_world(np.zeros(query.ndim)))
-        placed["affine"][:-1, -1] += step
+        placed, axes = on_plane(self._binding, image, self._plane)
         meta = {
             **placed,
             "name": f"how: {name}",
@@ -176,9 +165,45 @@ class EvidenceLayers:
             "metadata": {KEY: {"role": ROLE}},
             **options,
         }
-        layer = Layer.create(np.expand_dims(values, tuple(axes)), meta, kind)
+        layer = Layer.create(np.expand_dims(values, axes), meta, kind)
         layer.editable = False
         self._shown[name] = self._viewer.add_layer(layer)
+
+
+def on_plane(
+    binding: Binding, image: Image, plane: int
+) -> tuple[dict[str, Any], tuple[int, ...]]:
+    """Return what places a layer one plane thick on a plane of the query.
+
+    Parameters
+    ----------
+    binding : Binding
+        Its query layer is covered.
+    image : Image
+        The query.
+    plane : int
+        Where.
+
+    Returns
+    -------
+    placed : dict
+        Arguments of the layer.
+    axes : tuple of int
+        Axes to add to the pixels of a plane.
+    """
+    query = binding.query_layer
+    axes = tuple(i for i, a in enumerate(image.label_axes) if a in "tz")
+    shape = np.broadcast_to(np.int32(0), image.label_shape)
+    factor = np.broadcast_to(binding._level_factor(query, shape), query.ndim)
+    there = np.zeros(query.ndim)
+    there[list(axes)] = image.plane_index(plane)
+    placed = placement(query)
+    placed["scale"] = placed["scale"] * factor
+    # The layer is one plane thick and lies where its plane is.
+    to_world = query.data_to_world
+    step = np.subtract(to_world(there * factor), to_world(np.zeros(query.ndim)))
+    placed["affine"][:-1, -1] += step
+    return placed, axes
 
 
 def _look(name: str, values: FloatArray) -> dict[str, Any]:

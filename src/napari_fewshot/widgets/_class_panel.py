@@ -1,10 +1,10 @@
-"""The class table: value, colour, name, supports and expected quality."""
+"""The class table: value, colour, name, phrase, supports and expected quality."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
     QAbstractItemView,
@@ -18,12 +18,14 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_fewshot.widgets._text_rows import PhraseDelegate, joined
 from napari_fewshot.widgets._trust_marks import score_words
 
 if TYPE_CHECKING:
     from napari_fewshot.session import Session, SessionState
 
-COLUMNS = ("#", "name", "supports", "score")
+COLUMNS = ("#", "name", "phrase", "supports", "score")
+NAME, PHRASE = 1, 2
 ROW_HEIGHT = 24
 MAX_ROWS_SHOWN = 4
 
@@ -37,6 +39,10 @@ class ClassPanel(QWidget):  # type: ignore[misc]
         Its class table is shown and edited.
     """
 
+    # Class whose row the user went to; class and what was typed as its phrase.
+    selected = Signal(int)
+    phrased = Signal(int, str)
+
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._session = session
@@ -46,7 +52,8 @@ class ClassPanel(QWidget):  # type: ignore[misc]
         self.table = QTableWidget(0, len(COLUMNS))
         self.table.setHorizontalHeaderLabels(COLUMNS)
         self.table.setToolTip(
-            "Double-click a name to change it, a number to change its colour."
+            "Double-click a name or a phrase to change it, a number to change its "
+            "colour. The Text tab says more about a phrase."
         )
         self.table.verticalHeader().hide()
         self.table.verticalHeader().setDefaultSectionSize(ROW_HEIGHT)
@@ -54,7 +61,10 @@ class ClassPanel(QWidget):  # type: ignore[misc]
         self.table.setShowGrid(False)
         header = self.table.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        header.setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
+        for column in (NAME, PHRASE):
+            header.setSectionResizeMode(column, QHeaderView.ResizeMode.Stretch)
+        self.table.setItemDelegateForColumn(PHRASE, PhraseDelegate(self.table))
+        self.table.setWordWrap(False)
         header.setHighlightSections(False)
         self.add_button = QPushButton("+ class")
         self.add_button.setToolTip("Add a class; paint it with its number.")
@@ -70,7 +80,8 @@ class ClassPanel(QWidget):  # type: ignore[misc]
         layout.addLayout(buttons)
         self.add_button.clicked.connect(self._on_add)
         self.remove_button.clicked.connect(self._on_remove)
-        self.table.itemChanged.connect(self._on_renamed)
+        self.table.itemChanged.connect(self._on_edited)
+        self.table.currentCellChanged.connect(self._on_selected)
         self.table.cellDoubleClicked.connect(self._on_double_click)
 
     def show_state(self, state: SessionState) -> None:
@@ -85,9 +96,10 @@ class ClassPanel(QWidget):  # type: ignore[misc]
             number.setTextAlignment(Qt.AlignmentFlag.AlignCenter)
             number.setData(Qt.ItemDataRole.UserRole, entry.value)
             self.table.setItem(row, 0, number)
-            self.table.setItem(row, 1, _item(entry.name))
-            self.table.setItem(row, 2, _item(str(used), editable=False))
-            self.table.setItem(row, 3, self._score_item(state, entry.value))
+            self.table.setItem(row, NAME, _item(entry.name))
+            self.table.setItem(row, PHRASE, _phrase_item(state, entry.value))
+            self.table.setItem(row, 3, _item(str(used), editable=False))
+            self.table.setItem(row, 4, self._score_item(state, entry.value))
         shown = min(max(1, len(state.classes)), MAX_ROWS_SHOWN)
         header = self.table.horizontalHeader().sizeHint().height()
         self.table.setFixedHeight(header + shown * ROW_HEIGHT + 6)
@@ -123,11 +135,24 @@ class ClassPanel(QWidget):  # type: ignore[misc]
             return
         self._session.set_classes({v: n for v, n in names.items() if v != value})
 
-    def _on_renamed(self, item: QTableWidgetItem) -> None:
-        if self._is_filling or item.column() != 1:
+    def select(self, value: int) -> None:
+        """Go to the row of a class."""
+        for row in range(self.table.rowCount()):
+            if self._value(row) == value and row != self.table.currentRow():
+                self.table.setCurrentCell(row, NAME)
+
+    def _on_selected(self, row: int, *_: int) -> None:
+        if not self._is_filling and 0 <= row < self.table.rowCount():
+            self.selected.emit(self._value(row))
+
+    def _on_edited(self, item: QTableWidgetItem) -> None:
+        if self._is_filling or item.column() not in (NAME, PHRASE):
+            return
+        value = self._value(item.row())
+        if item.column() == PHRASE:
+            self.phrased.emit(value, item.text())
             return
         names = self._session.state.classes.names
-        value = self._value(item.row())
         if item.text().strip() and names.get(value) != item.text():
             self._session.set_classes({**names, value: item.text().strip()})
 
@@ -139,6 +164,14 @@ class ClassPanel(QWidget):  # type: ignore[misc]
         colour = QColorDialog.getColor(QColor(classes.colours[value]), self)
         if colour.isValid():
             self._session.set_classes(classes.names, {value: colour.name()})
+
+
+def _phrase_item(state: SessionState, value: int) -> QTableWidgetItem:
+    prompt = state.document.text.get(value)
+    text = "" if prompt is None else joined(prompt.phrases)
+    item = _item(text)
+    item.setToolTip(text or "Double-click to type what this class looks like.")
+    return item
 
 
 def _item(text: str, *, editable: bool = True) -> QTableWidgetItem:

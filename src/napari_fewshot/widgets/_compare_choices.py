@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_fewshot.methods import get_method, method_names
+from napari_fewshot.methods import get_method, learning_methods
 from napari_fewshot.models import get_model_spec, installed_models
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class ChoicesPanel(QWidget):  # type: ignore[misc]
             Those of the session.
         """
         rival = next(name for name in RIVALS if name != method)
-        methods = [(n, get_method(n).spec.summary) for n in method_names()]
+        methods = [(n, get_method(n).spec.summary) for n in learning_methods()]
         self.methods.fill(methods, (method, rival))
         self.refresh_models((model,))
 

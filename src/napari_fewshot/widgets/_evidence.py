@@ -1,4 +1,4 @@
-"""The tabs of evidence: supports and prompts, one session behind both."""
+"""The tabs of evidence: supports, text and prompts, one session behind all."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QSizePolicy, QTabWidget, QWidget
 if TYPE_CHECKING:
     from napari_fewshot.widgets._prompt_panel import PromptPanel
     from napari_fewshot.widgets._support_panel import SupportPanel
+    from napari_fewshot.widgets._text_panel import TextPanel
 
 MARGIN = 6
 
@@ -20,6 +21,7 @@ class EvidenceTabs(QTabWidget):  # type: ignore[misc]
     Parameters
     ----------
     supports : SupportPanel
+    text : TextPanel
     prompts : PromptPanel
         Told when its tab comes to the front and leaves it.
     """
@@ -27,17 +29,20 @@ class EvidenceTabs(QTabWidget):  # type: ignore[misc]
     def __init__(
         self,
         supports: SupportPanel,
+        text: TextPanel,
         prompts: PromptPanel,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
-        self._panels = {"supports": supports, "prompts": prompts}
+        self._panels = {"supports": supports, "text": text, "prompts": prompts}
         self.setDocumentMode(True)
         self.tabBar().setDrawBase(False)
         self.addTab(supports, "Supports")
         self.setTabToolTip(0, "Images with masks of what to find.")
+        self.addTab(text, "Text")
+        self.setTabToolTip(1, "Words for what to find.")
         self.addTab(prompts, "Prompts")
-        self.setTabToolTip(1, "Points, boxes and scribbles on this image.")
+        self.setTabToolTip(2, "Points, boxes and scribbles on this image.")
         self.currentChanged.connect(lambda _: prompts.set_active(self.is_prompting))
         self.currentChanged.connect(lambda _: self.updateGeometry())
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
@@ -75,5 +80,5 @@ class EvidenceTabs(QTabWidget):  # type: ignore[misc]
             self.updateGeometry()
 
     def show_tab(self, name: str) -> None:
-        """Bring a tab to the front: ``"supports"`` or ``"prompts"``."""
+        """Bring a tab to the front: ``"supports"``, ``"text"`` or ``"prompts"``."""
         self.setCurrentWidget(self._panels[name])

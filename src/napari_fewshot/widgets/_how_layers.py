@@ -129,7 +129,7 @@ class HowBar(QWidget):  # type: ignore[misc]
 
     def show_state(self, state: SessionState) -> None:
         """Follow a state: evidence of another image goes."""
-        can_ask = bool(state.supports) and not state.running
+        can_ask = bool(state.supports or state.document.text) and not state.running
         for button in (self.show_button, self.unsure_button):
             button.setEnabled(can_ask)
         if not state.running:

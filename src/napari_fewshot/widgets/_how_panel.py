@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_fewshot.errors import FewShotError
 from napari_fewshot.methods import get_method, method_names
+from napari_fewshot.methods._registry import TEXT_METHODS
 from napari_fewshot.models import installed_models
 from napari_fewshot.widgets._params_form import ParamsForm
 
@@ -54,7 +55,8 @@ class HowPanel(QWidget):  # type: ignore[misc]
         self.change.setArrowType(Qt.ArrowType.RightArrow)
         self.change.setToolTip("Choose method, model and parameters.")
         self.method = QComboBox()
-        self.method.addItems(method_names())
+        # Methods that read phrases are chosen in the Text tab.
+        self.method.addItems([n for n in method_names() if n not in TEXT_METHODS])
         self.method.setToolTip(
             "How objects are found; auto tries all on your supports."
         )
@@ -109,6 +111,8 @@ class HowPanel(QWidget):  # type: ignore[misc]
         text = document.method
         if prediction is not None and prediction.provenance.get("method") == text:
             text += f": {prediction.choice}" if prediction.choice else ""
+        elif document.text and not state.supports:
+            text = "by your words: see the Text tab"
         elif text == "auto":
             text += ": tries all methods on your supports"
         self.line.setText(text)

@@ -16,6 +16,7 @@ TASKS = {
     "prompted segmentation": "prompts",
     "in-context segmentation": "examples",
     "embedding": "features",
+    "text search": "phrases",
 }
 
 

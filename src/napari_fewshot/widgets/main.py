@@ -42,6 +42,7 @@ from napari_fewshot.widgets._results_panel import ResultsPanel
 from napari_fewshot.widgets._run_panel import RunPanel, plan_text
 from napari_fewshot.widgets._section import Section
 from napari_fewshot.widgets._support_panel import SupportPanel
+from napari_fewshot.widgets._text_parts import TextParts
 from napari_fewshot.widgets._trust import TrustParts
 
 if TYPE_CHECKING:
@@ -85,9 +86,11 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         self.class_panel = ClassPanel(self.session)
         self.support_panel = SupportPanel(self.session)
         self.prompt_panel = PromptPanel(self.binding)
-        self.tabs = EvidenceTabs(self.support_panel, self.prompt_panel)
-        self.how_panel = HowPanel(self.session)
         self.run_panel = RunPanel()
+        self.text = TextParts(self)
+        panels = self.support_panel, self.text.panel, self.prompt_panel
+        self.tabs = EvidenceTabs(*panels)
+        self.how_panel = HowPanel(self.session)
         self.results_panel = ResultsPanel(self.session)
         self.cache_panel = CachePanel()
         self.trust = TrustParts(self)
@@ -140,7 +143,7 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         return self.tabs.is_prompting
 
     def show_tab(self, name: str) -> None:
-        """Bring a tab to the front: ``"supports"`` or ``"prompts"``."""
+        """Bring a tab to the front: ``"supports"``, ``"text"`` or ``"prompts"``."""
         self.tabs.show_tab(name)
 
     def _header(self) -> QHBoxLayout:
@@ -301,6 +304,7 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         for panel in (
             self.class_panel,
             self.support_panel,
+            self.text,
             self.prompt_panel,
             self.how_panel,
             self.run_panel,
@@ -388,6 +392,7 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         self._refresh.stop()
         self._dispatcher.close()
         self.prompt_panel.shut_down()
+        self.text.shut_down()
         self.trust.shut_down()
         self.binding.close()
         self.session.close()
