@@ -28,6 +28,9 @@ IMAGES, PHRASES = 8, 5
 # The native one learns from parts of scenes for most of the time: that is cheaper.
 PARTS, PART_IMAGES, PART_PHRASES, PART_SHARE = 64, 16, 3, 0.7
 NONSENSE = 4
+# How well "something else" fits every patch: less than a phrase that is right, more
+# than one that is wrong.
+REST_FITS = 0.3
 # Everything that can be said; the last two are of no object alone.
 PROPERTIES = (
     *(("shape", v) for v in SHAPES),
@@ -190,7 +193,7 @@ def truth_of_places(
         if phrase.kind == "ground":
             row[:] = 1 - np.clip(2 * shares.sum(0), 0, 1)
         elif phrase.kind == "rest":
-            row[:] = 0.5
+            row[:] = REST_FITS
         elif phrase.kind == "things":
             fits = np.array([phrase.fits(t) for t in scene.things], int)
             row[:] = np.clip(2 * shares[fits == 1].sum(0), 0, 1)

@@ -1,7 +1,7 @@
-"""`HeatLayers`: where a phrase fits, as a layer, and the cut as an outline over it.
+"""`HeatLayer`: where a phrase fits, as a layer, with the outline of its cut.
 
-Both are ours, carry the role ``"where"`` and lie on one plane. The cut is drawn anew
-from the map in memory: no model is asked.
+The layer is ours, carries the role ``"where"`` and lies on one plane. The outline is
+drawn anew from the map in memory: no model is asked.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ ROLE = "where"
 LETTERS = 40
 # The outline is one pixel wide, and one more per so many pixels of the image's side.
 SIDE_PER_PIXEL = 512
+# Pixels of the outline have this value, above all of the map. A layer of its own would
+# be clearer, but napari may crash while it draws after two layers went at once.
+INK = 1.25
 # Where the phrase does not fit the image is seen as it is; brighter is surer.
-CLEAR_TO_YELLOW = Colormap(
-    [
-        (0.25, 0.05, 0.45, 0.0),
-        (0.45, 0.10, 0.55, 0.25),
-        (0.90, 0.35, 0.25, 0.55),
-        (1.0, 0.90, 0.30, 0.75),
-    ],
-    name="where",
-)
+CLEAR_TO_YELLOW = [
+    (0.25, 0.05, 0.45, 0.0),
+    (0.45, 0.10, 0.55, 0.25),
+    (0.90, 0.35, 0.25, 0.55),
+    (1.0, 0.90, 0.30, 0.75),
+]
 
 
-class HeatLayers:
+class HeatLayer:
     """Shows where the phrase of one class fits on one plane, and its cut.
 
     Parameters
@@ -46,19 +46,18 @@ class HeatLayers:
 
     def __init__(self, binding: Binding) -> None:
         self._binding = binding
-        self._heat: Any = None
-        self._cut: Any = None
+        self._layer: Any = None
         self._values: FloatArray = np.zeros((0, 0), np.float32)
-        self._value, self._level = 1, 0.5
+        self._level = 0.5
 
     @property
     def is_shown(self) -> bool:
         """Whether the map is in the viewer; users may have removed it."""
-        return self._heat is not None and self._heat in self._viewer.layers
+        return self._layer is not None and self._layer in self._viewer.layers
 
     @property
     def mask(self) -> BoolArray:
-        """Pixels (H, W) within the cut that is shown."""
+        """Pixels (H, W) within the cut."""
         found: BoolArray = self._values >= self._level
         return found
 
@@ -70,9 +69,9 @@ class HeatLayers:
         Parameters
         ----------
         plane : int
-            Where; the layers are seen on this plane only.
+            Where; the layer is seen on this plane only.
         phrase : str
-            Names the layers.
+            Names the layer.
         heat : array (H, W)
             In [0, 1].
         level : float
@@ -86,39 +85,25 @@ class HeatLayers:
             return
         active = self._viewer.layers.selection.active
         placed, axes = on_plane(self._binding, image, plane)
-        self._values, self._value, self._level = heat, value, level
+        self._values, self._level = heat, level
         short = phrase if len(phrase) <= LETTERS else f"{phrase[: LETTERS - 1]}…"
-        mark = {"metadata": {KEY: {"role": ROLE}}}
-        self._heat = self._add(
-            np.expand_dims(heat, axes),
-            {
-                **placed,
-                **mark,
-                "name": f"where: {short}",
-                "colormap": CLEAR_TO_YELLOW,
-                "contrast_limits": (0.0, 1.0),
-                "interpolation2d": "linear",
-            },
-            "image",
-        )
-        # An image: removing Labels layers has crashed drivers that draw in software.
-        self._cut = self._add(
-            np.expand_dims(self._outline().astype(np.uint8), axes),
-            {
-                **placed,
-                **mark,
-                "name": f"where: {short} (cut)",
-                "colormap": self._ink(),
-                "contrast_limits": (0, 1),
-            },
-            "image",
-        )
+        colours = self._binding.session.state.classes.colours
+        meta = {
+            **placed,
+            "metadata": {KEY: {"role": ROLE}},
+            "name": f"where: {short}",
+            "colormap": colours_with(colours.get(value, "#ffffff")),
+            "contrast_limits": (0.0, INK),
+        }
+        layer = Layer.create(np.expand_dims(self._drawn(), axes), meta, "image")
+        layer.editable = False
+        self._layer = self._viewer.add_layer(layer)
         if active is not None:
             # Who holds a brush keeps it.
             self._viewer.layers.selection.active = active
 
     def cut(self, level: float) -> None:
-        """Draw the cut at another level; no model is asked.
+        """Draw the outline at another level; no model is asked.
 
         Parameters
         ----------
@@ -126,41 +111,42 @@ class HeatLayers:
             At and above it is inside.
         """
         self._level = level
-        if self._cut is None or self._cut not in self._viewer.layers:
-            return
-        data = self._cut.data
-        flat = data.reshape(self._values.shape)
-        flat[...] = self._outline()
-        # Only the pixels have changed.
-        self._cut.refresh(thumbnail=False, highlight=False, extent=False)
+        if self.is_shown:
+            data = self._layer.data
+            data[...] = self._drawn().reshape(data.shape)
+            # Only the pixels have changed.
+            self._layer.refresh(thumbnail=False, highlight=False, extent=False)
 
     def clear(self) -> None:
-        """Remove exactly the layers that were made here."""
-        for layer in (self._heat, self._cut):
-            if layer is not None and layer in self._viewer.layers:
-                self._viewer.layers.remove(layer)
-        self._heat = self._cut = None
+        """Remove exactly the layer that was made here."""
+        if self.is_shown:
+            self._viewer.layers.remove(self._layer)
+        self._layer = None
 
     @property
     def _viewer(self) -> Any:
         return self._binding.viewer
 
-    def _outline(self) -> BoolArray:
-        # Contours of napari's own take ten times as long.
+    def _drawn(self) -> FloatArray:
         side = max(self._values.shape)
-        return outline(self.mask, 1 + side // SIDE_PER_PIXEL)
+        edge = outline(self.mask, 1 + side // SIDE_PER_PIXEL)
+        found: FloatArray = np.where(edge, np.float32(INK), self._values)
+        return found
 
-    def _ink(self) -> Colormap:
-        """Return colours from clear to that of the class."""
-        colours = self._binding.session.state.classes.colours
-        name = colours.get(self._value, "#ffffff")
-        ink = [int(name[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-        return Colormap([(*ink, 0.0), (*ink, 1.0)], name=f"cut {name}")
 
-    def _add(self, data: Any, meta: dict[str, Any], kind: str) -> Any:
-        layer = Layer.create(data, meta, kind)
-        layer.editable = False
-        return self._viewer.add_layer(layer)
+def colours_with(ink: str) -> Colormap:
+    """Return the colours of a map, and above them one for its outline.
+
+    Parameters
+    ----------
+    ink : str
+        ``"#rrggbb"``.
+    """
+    drawn = (*(int(ink[at : at + 2], 16) / 255 for at in (1, 3, 5)), 1.0)
+    top = 1 / INK
+    places = np.linspace(0, top, len(CLEAR_TO_YELLOW))
+    controls = [*places, (1 + top) / 2, 1.0]
+    return Colormap([*CLEAR_TO_YELLOW, drawn, drawn], controls=controls, name="where")
 
 
 def outline(mask: BoolArray, width: int) -> BoolArray:

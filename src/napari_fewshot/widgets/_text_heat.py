@@ -20,7 +20,7 @@ from napari_fewshot.methods import get_method, make_params, sigmoid
 from napari_fewshot.methods.text import ADVICE, NOT_UNDERSTOOD
 from napari_fewshot.models import installed_text_models
 from napari_fewshot.ops.heatmaps import clipped_log_odds
-from napari_fewshot.viewer._heat import HeatLayers
+from napari_fewshot.viewer._heat import HeatLayer
 from napari_fewshot.widgets._text_reading import kind_of
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class HeatBox(QWidget):  # type: ignore[misc]
         super().__init__(parent)
         self._binding = binding
         self._session = binding.session
-        self.layers = HeatLayers(binding)
+        self.layer = HeatLayer(binding)
         self._value = 1
         self._asked: Any = None
         self._heats: dict[int, FloatArray] = {}
@@ -84,7 +84,7 @@ class HeatBox(QWidget):  # type: ignore[misc]
         )
         self.hide_button = QPushButton("Hide")
         self.hide_button.setEnabled(False)
-        self.hide_button.setToolTip("Remove the layers of Show where; yours stay.")
+        self.hide_button.setToolTip("Remove the layer of Show where; yours stay.")
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setRange(LEAST, MOST)
         self.slider.setPageStep(5)
@@ -118,7 +118,7 @@ class HeatBox(QWidget):  # type: ignore[misc]
         layout.addLayout(row)
         layout.addWidget(self.verdict)
         self.show_button.clicked.connect(lambda: self.wanted.emit())
-        self.hide_button.clicked.connect(self.hide_layers)
+        self.hide_button.clicked.connect(self.hide_layer)
         self.slider.valueChanged.connect(self._on_slid)
         self.slider.sliderReleased.connect(self.flush)
         self._rest.timeout.connect(self.flush)
@@ -142,9 +142,9 @@ class HeatBox(QWidget):  # type: ignore[misc]
             return
         self.failed.emit(None)
 
-    def hide_layers(self) -> None:
-        """Remove the layers; those of the user stay."""
-        self.layers.clear()
+    def hide_layer(self) -> None:
+        """Remove the layer; those of the user stay."""
+        self.layer.clear()
         self._heats, self._of, self._asked = {}, None, None
         self.hide_button.setEnabled(False)
 
@@ -180,7 +180,7 @@ class HeatBox(QWidget):  # type: ignore[misc]
         )
         self.show_can_ask(is_typed=False)
         if self._heats and self._of != _read_as(state):
-            self.hide_layers()
+            self.hide_layer()
         if not state.running:
             self._asked = None
             if self._wants_check:
@@ -201,12 +201,12 @@ class HeatBox(QWidget):  # type: ignore[misc]
         self.show_button.setEnabled(has_words and not state.running)
 
     def shut_down(self) -> None:
-        """Remove our layers and let go of the session."""
+        """Remove our layer and let go of the session."""
         self._rest.stop()
         self._wants_check = False
         self._session.shown_where.disconnect(self._on_shown)
         self._session.understood.disconnect(self._on_understood)
-        self.layers.clear()
+        self.layer.clear()
 
     # -- reactions -------------------------------------------------------------------
 
@@ -231,9 +231,9 @@ class HeatBox(QWidget):  # type: ignore[misc]
         heat = self._heats.get(self._value)
         prompt = self._session.state.document.text.get(self._value)
         if heat is None or prompt is None:
-            self.layers.clear()
+            self.layer.clear()
             return
-        self.layers.show(
+        self.layer.show(
             self._plane, prompt.phrases[0], heat, self._shown_level(), self._value
         )
         self.hide_button.setEnabled(True)
@@ -244,9 +244,9 @@ class HeatBox(QWidget):  # type: ignore[misc]
     def _on_slid(self) -> None:
         self._show_level()
         if self._is_filling:
-            self.layers.cut(self._shown_level())
+            self.layer.cut(self._shown_level())
             return
-        self.layers.cut(self.level)
+        self.layer.cut(self.level)
         if not self.slider.isSliderDown():
             self._rest.start()
 

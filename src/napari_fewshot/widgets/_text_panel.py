@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 
 from napari_fewshot.data import expand_prompt, nearest_word, parse_phrase
 from napari_fewshot.errors import FewShotError, PromptError
+from napari_fewshot.methods.text import ADVICE
 from napari_fewshot.widgets._text_heat import HeatBox
 from napari_fewshot.widgets._text_reading import ReadingPanel
 from napari_fewshot.widgets._text_rows import TextRows, phrased, with_prompt
@@ -248,10 +249,8 @@ class TextPanel(QWidget):  # type: ignore[misc]
         self.classes.setVisible(len(names) > 1)
 
     def _show_notes(self, state: SessionState) -> None:
-        from napari_fewshot.methods.text import ADVICE
-
         found: tuple[str, ...] = ()
-        if state.prediction is not None and state.document.text:
+        if state.prediction is not None and _is_of_these_words(state):
             told = state.prediction.provenance.get("notes", ())
             # Whether it understood is said above, with its sign.
             found = tuple(str(n) for n in told if not str(n).endswith(ADVICE))
@@ -300,6 +299,15 @@ class TextPanel(QWidget):  # type: ignore[misc]
             self.failed.emit(error)
             return
         self.failed.emit(None)
+
+
+def _is_of_these_words(state: SessionState) -> bool:
+    """Whether the last run read what is said now."""
+    if state.prediction is None or not state.document.text:
+        return False
+    read = state.prediction.provenance.get("text", {}).get("phrases", {})
+    was = {value: tuple(words["phrases"]) for value, words in read.items()}
+    return was == {str(v): t.phrases for v, t in state.document.text.items()}
 
 
 def _nothing_to_add(prompt: TextPrompt) -> str:

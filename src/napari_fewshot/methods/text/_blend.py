@@ -124,15 +124,18 @@ def choose_blend(pairs: Sequence[Pair], *, is_copy: bool, shown: bool = False) -
     worth = COPY_WORTH if is_copy else 1.0
     trust = worth if shown else 1.0
     gap = trust * text - worth * image
-    count = 1 if is_copy else len(known)
-    if (text - image) * count / (count + HOLD) > MAX_GAP:
+    # What copies flatter and is worse all the same is worse.
+    believed = 1.0 if is_copy else len(known) / (len(known) + HOLD)
+    if (text - image) * believed > MAX_GAP:
         return Blend(1.0, image_dice=image, text_dice=text)
     share = 1 / (1 + float(np.exp(-SHARPNESS * gap))) if gap > -MAX_GAP else 0.0
-    seen = _rates(known, 1, worth, is_copy=is_copy)
-    said = _rates(known, 2, trust, is_copy=is_copy)
-    likely = said[0] / (1 - said[0]) * (1 - seen[1])
+    hits = [share_right(truth, seen >= 0.5) for truth, seen, _ in known]
+    right = [share_right(said >= 0.5, truth) for truth, _, said in known]
+    recall = _held_back(hits, worth, is_copy=is_copy)
+    precision = _held_back(right, trust, is_copy=is_copy)
+    odds = precision / (1 - precision) * (1 - recall)
     level = max(LEAST_LEVEL, worth * image / 2, trust * text / 2)
-    added = float(np.log(likely + 1e-6) - np.log(level / (1 - level)))
+    added = float(np.log(odds) - np.log(level / (1 - level)))
     mix = Blend(min(share, MOST_SHARE), image_dice=image, text_dice=text, added=added)
     if is_copy:
         return mix
@@ -189,21 +192,15 @@ def _overlaps(mine: BoolArray, other: BoolArray) -> tuple[Any, Any, Any]:
     return parts, sizes, both
 
 
-def _rates(
-    known: Sequence[Pair], side: int, worth: float, *, is_copy: bool
-) -> tuple[float, float]:
-    """Return precision and recall of the parts of one side, held back by a prior."""
-    masks = [(pair[side] >= 0.5, pair[0]) for pair in known]
-    precision = [share_right(found, truth) for found, truth in masks]
-    recall = [share_right(truth, found) for found, truth in masks]
-    rates = []
-    for every in (precision, recall):
-        values = [worth * v for v in every if v == v]
-        # Copies are not independent: together they are one support.
-        values = [float(np.mean(values))] if is_copy and values else values
-        total = sum(values) + PRIOR_WEIGHT * PRIOR
-        rates.append(total / (len(values) + PRIOR_WEIGHT))
-    return rates[0], rates[1]
+def _held_back(values: Sequence[float], worth: float, *, is_copy: bool) -> float:
+    """Return the mean of rates of supports, held back by a prior.
+
+    Who finds nothing where something is has no precision to speak of: nan is 0.
+    """
+    known = [worth * v if v == v else 0.0 for v in values]
+    # Copies are not independent: together they are one support.
+    known = [float(np.mean(known))] if is_copy else known
+    return (sum(known) + PRIOR_WEIGHT * PRIOR) / (len(known) + PRIOR_WEIGHT)
 
 
 def _mean_dice(known: Sequence[Pair], blend: Blend) -> float:
