@@ -27,7 +27,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from napari_fewshot._types import FloatArray
-    from napari_fewshot.data import Embedding, Hooks, Plane, PromptSet, Sample
+    from napari_fewshot.data import (
+        Embedding,
+        Hooks,
+        Plane,
+        PlanePrompts,
+        PromptSet,
+        Sample,
+    )
     from napari_fewshot.inference._cache import Learnt
     from napari_fewshot.inference._request import SegmentRequest
     from napari_fewshot.methods import Answer
@@ -98,7 +105,7 @@ class Prompting:
             if here.is_empty:
                 found.maps.setdefault(value, np.zeros(shape, np.float32))
                 continue
-            known = value in maps and (self.learnt or (maps[value] >= 0.5).any())
+            known = value in maps and (self.learnt or _agrees(maps[value], here))
             start = log_odds(maps[value]) if known else None
             if isinstance(self.guide, PromptableGuide):
                 answer = self.guide.answer(plane.image, here, start, hooks)
@@ -107,6 +114,21 @@ class Prompting:
                 odds = self.guide.refine(plane.image, value, here, start, hooks)
             found.maps[value] = sigmoid(odds)
         return found
+
+
+def _agrees(probability: FloatArray, prompts: PlanePrompts) -> bool:
+    """Whether what a phrase found is what positive clicks are on.
+
+    Clicks beside all of it mean another thing: they are then answered by themselves.
+    """
+    inside = probability >= 0.5
+    if not inside.any():
+        return False
+    if not len(prompts.positive):
+        return True
+    limits = np.array(inside.shape) - 1
+    at = np.clip(np.rint(prompts.positive).astype(int), 0, limits)
+    return bool(inside[at[:, 0], at[:, 1]].any())
 
 
 def prepare_prompting(

@@ -145,7 +145,7 @@ def text_model_of(request: SegmentRequest) -> Any:
         fitting = (n for n in installed_text_models() if _kind(n) in kinds)
         name = next(fitting, "")
         if not name:
-            raise WeightsError(_none_installed(kinds))
+            raise WeightsError(_none_installed(reader.spec.name, kinds))
     elif name != "auto" and _kind(name) not in kinds:
         raise ModelError(_wrong_kind(reader.spec.name, name, kinds))
     model: Any = load_text_model(name, reading.checkpoint, request.device)
@@ -168,10 +168,13 @@ def _kind(name: str) -> str:
     return get_model_spec(name).text
 
 
-def _none_installed(kinds: Sequence[str]) -> str:
+def _none_installed(method: str, kinds: Sequence[str]) -> str:
     fitting = [s for s in model_specs() if s.text in kinds]
-    best = next((s for s in fitting if s.download_url), fitting[0])
-    return f"No model that reads text is installed. {how_to_get(best)}"
+    # Methods that are made for one model are called as it is.
+    own = (s for s in fitting if s.name.startswith(f"{method}/"))
+    best = next(own, next((s for s in fitting if s.download_url), fitting[0]))
+    lacks = "that reads text" if len(kinds) > 1 else f"for the method {method!r}"
+    return f"No model {lacks} is installed. {how_to_get(best)}"
 
 
 def _wrong_kind(method: str, model: str, kinds: Sequence[str]) -> str:
@@ -294,7 +297,9 @@ def _joined(
             share=request.reading.share,
             hooks=hooks,
         )
-        learnt = replace(seen.learnt, fitted=fused, reliability=fused.reliability)
+        # A new one: what supports alone said of the last plane is not what both say.
+        old = seen.learnt
+        learnt = Learnt(fused, fused.reliability, old.judge, old.guide, old.familiarity)
         if cache is not None:
             cache.put(key, learnt)
     seconds["join"] = time.perf_counter() - start

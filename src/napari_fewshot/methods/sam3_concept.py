@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ from napari_fewshot.methods.text._boxes import FLOOR, likely
 from napari_fewshot.methods.text._exemplars import ExemplarParams
 from napari_fewshot.methods.text._heat import Heat
 from napari_fewshot.methods.text._phrases import phrase_bank
-from napari_fewshot.ops import mask_to_grid
+from napari_fewshot.ops import mask_to_grid, resize_image
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -95,6 +95,7 @@ class ConceptMethod(TextMethod):
                 threshold=params.least_score,
                 check=lambda *_: hooks.check(),
             )
+        found = on_one_grid(found)
         maps, objects, scores, boxes = [], {}, {}, {}
         for words in bank.classes:
             beside = words.value if words.value in bank.exemplars else None
@@ -126,6 +127,21 @@ def _asked(bank: Any) -> list[tuple[int | None, str]]:
     every += [(None, p) for w in bank.classes for p in w.negative]
     every += [(w.value, p) for w in with_examples for p in w.positive]
     return list(dict.fromkeys(every))
+
+
+def on_one_grid(found: dict[Any, Any]) -> dict[Any, Any]:
+    """Return answers with their regions on the finest grid of all of them.
+
+    Parameters
+    ----------
+    found : dict of any to Concepts
+        Beside examples a region has the size of the plane, else that of the model.
+    """
+    finest = max((a.region.shape for a in found.values()), key=lambda s: s[0] * s[1])
+    return {
+        key: replace(answer, region=resize_image(answer.region, finest))
+        for key, answer in found.items()
+    }
 
 
 def joined(

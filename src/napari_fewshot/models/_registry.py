@@ -193,6 +193,11 @@ def recognise(checkpoint: Any) -> str:
         return choose(checkpoint)
     except WeightsError:
         name = identify(checkpoint) or _clip_of(checkpoint)
+        if not name and (Path(checkpoint) / "config.json").is_file():
+            raise WeightsError(
+                f"{Path(checkpoint).name} is a folder in Hugging Face's layout, which "
+                "may be of several models. Say which: --model NAME; see models list."
+            ) from None
         if not name:
             raise
         return name

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import json
+from pathlib import Path
 from typing import Any
 
 from napari_fewshot.errors import ModelError, WeightsError
@@ -23,6 +25,15 @@ FOR_TEXT = (
 )
 KIND = "clip"
 CLIP_MODULE = "napari_fewshot.models.clip"
+# model_type in config.json of folders in the layout of transformers -> our model.
+FOLDERS = {
+    "clipseg": "clipseg/rd64",
+    "grounding-dino": "grounding-dino/tiny",
+    "owlv2": "owlv2/base",
+    "sam3": "sam3/concept",
+    "sam3_video": "sam3/concept",
+    "sam3_lite_text": "sam3-litetext/s0",
+}
 
 
 def installed_text_models() -> tuple[str, ...]:
@@ -74,7 +85,7 @@ def load_text_model(
     """
     device, precision = preferred(device, precision)
     if name == "auto":
-        name = _best() if checkpoint is None else _registry.recognise(checkpoint)
+        name = _best() if checkpoint is None else _recognised(checkpoint)
     spec = _registry.get_model_spec(name)
     if not spec.text:
         some = ", ".join(FOR_TEXT[:4])
@@ -90,6 +101,16 @@ def load_text_model(
     # Models listed as encoders have another loader there, which leaves words out.
     module = CLIP_MODULE if spec.text == KIND else _registry._module(spec)
     return importlib.import_module(module).load(spec, weights, device, precision)
+
+
+def _recognised(checkpoint: Any) -> str:
+    """Return the name of the model whose weights a file or folder holds."""
+    try:
+        file = Path(checkpoint) / "config.json"
+        kind = json.loads(file.read_text(encoding="utf-8")).get("model_type")
+    except (AttributeError, OSError, TypeError, ValueError):
+        kind = None
+    return FOLDERS.get(str(kind)) or _registry.recognise(checkpoint)
 
 
 def _best() -> str:

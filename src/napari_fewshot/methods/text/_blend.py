@@ -93,7 +93,7 @@ class Blend:
             seen, read = mine >= 0, other >= 0
             odds = np.where(lone_parts(seen, read), mine, odds)
             limited = np.minimum(other, np.float32(self.added))
-            odds = np.where(lone_parts(read, seen), limited, odds)
+            odds = np.where(lone_parts(read, seen) & ~seen, limited, odds)
         return sigmoid(odds)
 
     @property

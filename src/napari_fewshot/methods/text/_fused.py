@@ -125,7 +125,8 @@ def fuse_text(
     both = sorted(words & present)
     if share == "gate" or not both:
         blends = {v: Blend(0.0, gate=True) for v in both}
-        choice = f"{fitted.choice}; the text decides whether a class is there"
+        first = f"{fitted.choice}; " if fitted.choice else ""
+        choice = f"{first}the text decides whether a class is there"
         return TextFused(fitted, text, blends, learnt.reliability, choice)
     if share == "equal" or not params.leave_one_out:
         blends = {v: Blend(0.5 if share == "equal" else MOST_SHARE) for v in both}
@@ -233,7 +234,8 @@ def _told(fused: TextFused) -> TextFused:
         one = len(fused.blends) == 1
         words.append(blend.told if one else f"class {value}: {blend.told}")
     told = f" ({', '.join(words)})" if words else ""
-    fused.choice = f"{fused.image.choice} + {fused.text.choice}{told}"
+    sides = [c for c in (fused.image.choice, fused.text.choice) if c]
+    fused.choice = " + ".join(sides) + told
     return fused
 
 
