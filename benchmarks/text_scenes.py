@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 DATA = Path(__file__).resolve().parents[1] / "tests" / "data"
 MAPS = ("maskclip", "clearclip", "sclip", "surgery", "proxy", "gscorecam", "m2ib")
 PRESETS = ("medclip-sam", "medclip-samv2")
-# Looks per scene of the dear ones; published: 300 channels, which are more than these
-# models have.
-CHEAPER = {"gscorecam": {"channels": 48}, "medclip-sam": {"channels": 48}}
 
 
 def asked(count: int, first: int = 0) -> list[Asked]:
@@ -87,7 +84,7 @@ def maps_of(method: str, checkpoint: Path, rows: Sequence[Asked]) -> dict[str, f
     for scene, phrase, nonsense in rows:
         for text, kept in ((phrase.text, own), (nonsense, other)):
             how: dict[str, Any] = {"method": method, "checkpoint": checkpoint}
-            found = nf.where(pixels(scene), text, **how, **CHEAPER.get(method, {}))
+            found = nf.where(pixels(scene), text, **how)
             kept.append(found[1].maps["heat map"])
         masks.append(scene.mask(phrase))
     levels = np.linspace(0.05, 0.95, 19)
@@ -122,7 +119,6 @@ def masks_of(
                 method=method,
                 checkpoint=checkpoint,
                 decoder=decoder,
-                **CHEAPER.get(method, {}),
             )
             kept.append(dice(np.asarray(found.labels) == 1, mask))
     return {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QComboBox, QLineEdit, QPushButton, QSlider
+from qtpy.QtWidgets import QApplication, QComboBox, QLineEdit, QPushButton, QSlider
 from scipy import ndimage
 
 import napari_fewshot as nf
@@ -68,7 +70,11 @@ def type_in(line, text):
 def finished(dock):
     """Until the job, and the check that follows it, are done."""
     heat = dock.text.panel.heat
-    until(lambda: not (dock.session.is_running or heat._wants_check), "the worker")
+    # The first call imports all that CLIP needs: minutes on a busy machine.
+    while dock.session.is_running or heat._wants_check:
+        QApplication.processEvents()
+        time.sleep(0.005)
+    QApplication.processEvents()
 
 
 def ours(viewer):
@@ -458,7 +464,7 @@ def test_every_control_is_explained_and_the_dock_stays_narrow(reading):
     for kind in kinds:
         for control in panel.findChildren(kind):
             inner = control.parentWidget()
-            is_part = isinstance(inner, QComboBox) or "Spin" in type(inner).__name__
+            is_part = "Spin" in type(inner).__name__
             assert is_part or control.toolTip(), control
     long = "a very long phrase of many words that goes on and on " * 6
     type_in(panel.rows.phrase, long)

@@ -157,6 +157,7 @@ class TextRows(QWidget):  # type: ignore[misc]
         )
         for name, control, tip, hint in rows:
             control.setToolTip(tip)
+            self._line_of(control).setToolTip(tip)
             control.setAccessibleName(name)
             if hint:
                 self._line_of(control).setPlaceholderText(hint)

@@ -280,7 +280,7 @@ def test_supports_are_examples_of_a_phrase_alone(folders, plane, shown):
     assert found.labels.shape == SHAPE
     assert ("a cell", 1) in shown
     assert "with examples" in found.provenance["choice"]
-    assert len(found.provenance["support_fingerprints"]) == 1
+    assert len(found.provenance["inputs"]["support_fingerprints"]) == 1
     shown.clear()
     nf.segment(as_bytes(plane.image), text="a cell", **how)
     assert shown

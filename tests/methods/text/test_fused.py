@@ -5,8 +5,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from tests import tiny_clip
 from tests.methods.text.planted import disc, picture
 
+import napari_fewshot as nf
 from napari_fewshot.data import Hooks, Plane, Sample
 from napari_fewshot.methods import get_method, make_params
 from napari_fewshot.methods._base import Reliability
@@ -137,6 +139,10 @@ def test_a_phrase_that_finds_nothing_on_supports_changes_nothing(is_copy):
     # Whatever it finds elsewhere, and whatever it misses.
     for text in (B, A | C, np.zeros_like(A), np.ones_like(A)):
         np.testing.assert_array_equal(blend(sure(A), sure(text)) >= 0.5, A)
+    # Nor where the supports teach little themselves.
+    poor = sure(disc(40, 44, 14))
+    blend = choose_blend([(A, poor, sure(B))] * 3, is_copy=is_copy)
+    np.testing.assert_array_equal(blend(poor, sure(B)) >= 0.5, poor >= 0.5)
 
 
 def test_a_phrase_for_something_else_adds_nothing():
@@ -288,3 +294,27 @@ def test_both_sides_are_judged_on_planes_that_neither_has_seen():
     assert not told.seen
     quick = fused(samples, told, leave_one_out=False)
     assert quick.blends[1] == Blend(MOST_SHARE)
+
+
+def test_a_phrase_counts_on_a_plane_that_was_segmented_without_it(tmp_path):
+    """What supports alone said of the last plane is kept, and is not what both say."""
+    clip = tiny_clip.write(tmp_path / "clip")
+    scene, phrase = next(
+        (s, p) for s, p in tiny_clip.asked(12) if 0.02 < s.mask(p).mean() < 0.3
+    )
+    image = np.rint(scene.image * 255).astype(np.uint8)
+    support = nf.Support(image, scene.mask(phrase).astype(np.int32))
+    how = {"method": "prototype", "model": "filters", "fill_holes": False}
+    alone = nf.segment(image, support, **how)
+    assert alone.labels.any()
+    gated = nf.segment(
+        image,
+        support,
+        text="qwjz vrkk",
+        text_model=clip,
+        text_share="gate",
+        **how,
+    )
+    assert not gated.labels.any()
+    again = nf.segment(image, support, **how)
+    np.testing.assert_array_equal(again.labels, alone.labels)

@@ -15,12 +15,9 @@ from napari_fewshot.methods import get_method, make_params
 from napari_fewshot.models import load_text_model
 from napari_fewshot.ops import resize_image
 
-# Name of the map, to the scenes that are looked at and cheaper parameters.
-CHEAP = ("maskclip", "clearclip", "sclip", "surgery", "proxy")
-DEAR = {
-    "gscorecam": (6, {"channels": 24}),
-    "m2ib": (8, {"steps": 6, "samples": 4}),
-}
+# Scenes that are looked at, by name of the map, and cheaper parameters.
+CHEAP = {"maskclip": 16, "clearclip": 16, "sclip": 16, "surgery": 16, "proxy": 5}
+DEAR = {"gscorecam": (4, {}), "m2ib": (6, {"samples": 3})}
 
 
 @pytest.fixture(scope="module")
@@ -77,17 +74,33 @@ def localised(name, model, count, **values):
 @pytest.mark.parametrize("kind", ["native", "timm"])
 @pytest.mark.parametrize("name", CHEAP)
 def test_map_finds_what_was_asked_for(name, kind, models):
-    pointing, overlap, wrong, drawn = localised(name, models[kind], 16)
-    assert pointing >= max(0.7, wrong + 0.3)
-    assert overlap >= max(0.5, drawn + 0.3)
+    pointing, overlap, _, drawn = localised(name, models[kind], CHEAP[name])
+    assert pointing >= 0.6
+    assert overlap >= 0.5
+    # Letters without meaning draw next to nothing at the same threshold.
+    assert drawn <= 0.15
 
 
 @pytest.mark.parametrize("name", sorted(DEAR))
-def test_dear_map_finds_what_was_asked_for(name, models):
+def test_map_of_relevance_finds_what_was_asked_for(name, models):
+    """Such maps have a maximum whatever is asked: places are ranked instead."""
     count, values = DEAR[name]
-    pointing, overlap, _, drawn = localised(name, models["native"], count, **values)
-    assert pointing >= 0.7
-    assert overlap > drawn
+    method, model = get_method(name), models["native"]
+    ranks = []
+    for number, (scene, phrase) in enumerate(tiny_clip.asked(count, first=700)):
+        mask = scene.mask(phrase)
+        texts = (phrase.text, tiny_clip.nonsense(number))
+        heats = [heat_map(method, model, scene.image, t, **values) for t in texts]
+        ranks.append([ranked(heat, mask) for heat in heats])
+    own, other = np.mean(ranks, 0)
+    assert own >= 0.85
+    assert other <= own - 0.1
+
+
+def ranked(heat, mask):
+    """Return how often a place inside is higher than one outside."""
+    outside = np.sort(heat[~mask])
+    return float(np.searchsorted(outside, heat[mask]).mean() / len(outside))
 
 
 @pytest.mark.parametrize("kind", ["native", "timm"])
@@ -105,7 +118,7 @@ def test_scene_fits_its_phrases_better_than_letters(kind, models):
 
 
 def test_two_phrases_on_one_scene_are_told_apart(models):
-    """Each of two kinds of objects gets the higher cosine in its own place."""
+    """Each of two phrases is higher in its own objects than in those of the other."""
     method = get_method("maskclip")
     right = []
     for scene, first in tiny_clip.asked(30, first=400):
@@ -119,12 +132,13 @@ def test_two_phrases_on_one_scene_are_told_apart(models):
         )
         if first.says[0]["shape"] == others[0].looks["shape"]:
             continue
-        maps = [
-            heat_map(method, models["native"], scene.image, text)
-            for text in (first.text, noun)
-        ]
-        mine = scene.mask(first)
-        right += [maps[0][mine].mean() > maps[1][mine].mean()]
-        right += [maps[1][others[0].mask].mean() > maps[0][others[0].mask].mean()]
+        theirs = np.any([t.mask for t in others if t.looks == others[0].looks], 0)
+        places = (scene.mask(first), theirs)
+        for text, (inside, outside) in (
+            (first.text, places),
+            (noun, places[::-1]),
+        ):
+            heat = heat_map(method, models["native"], scene.image, text)
+            right.append(heat[inside].mean() > heat[outside].mean())
     assert len(right) >= 12
     assert np.mean(right) >= 0.8

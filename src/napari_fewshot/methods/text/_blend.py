@@ -56,8 +56,9 @@ RIGHT, TOUCH = 0.4, 0.1
 PRIOR, PRIOR_WEIGHT = 0.5, 1.0
 # Of equals the blend is preferred to the supports alone (Dice).
 BONUS = 0.01
-# A part is never believed less than this before it counts.
-LEAST_LEVEL = 0.1
+# A part is never believed less than this before it counts, and a phrase that finds less
+# of what is on supports (Dice) has no say, however little these teach.
+LEAST_LEVEL, LEAST_DICE = 0.1, 0.05
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,9 @@ def choose_blend(pairs: Sequence[Pair], *, is_copy: bool, shown: bool = False) -
         return Blend(MOST_SHARE)
     image = float(np.mean([dice(seen >= 0.5, t) for t, seen, _ in known]))
     text = float(np.mean([dice(said >= 0.5, t) for t, _, said in known]))
+    alone = Blend(0.0, image_dice=image, text_dice=text)
+    if text < LEAST_DICE:
+        return alone
     worth = COPY_WORTH if is_copy else 1.0
     trust = worth if shown else 1.0
     gap = trust * text - worth * image
@@ -140,7 +144,6 @@ def choose_blend(pairs: Sequence[Pair], *, is_copy: bool, shown: bool = False) -
     if is_copy:
         return mix
     # With supports that were left out, the mix must earn its place.
-    alone = Blend(0.0, image_dice=image, text_dice=text)
     return mix if _mean_dice(known, mix) + BONUS >= image else alone
 
 
