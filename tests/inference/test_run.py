@@ -14,6 +14,7 @@ from napari_fewshot.errors import (
     FewShotError,
     ModelError,
     SupportError,
+    WeightsError,
 )
 from napari_fewshot.inference import FitCache, SegmentRequest, run
 
@@ -172,7 +173,8 @@ def bad_requests(blob_pair):
         ModelError,
         "'filters'",
     )
-    yield "text", request(image, good, text={1: TextPrompt("cell")}), ModelError, "text"
+    text = {1: TextPrompt("cell")}
+    yield "text", request(image, good, text=text), WeightsError, "reads text"
 
 
 def test_bad_requests_are_refused_with_advice(blob_pair):

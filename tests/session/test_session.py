@@ -143,7 +143,7 @@ def test_what_went_wrong_is_told_and_the_session_goes_on(session):
     session.failed.connect(errors.append)
     session.set_text("a cell")
     session.segment(wait=False)
-    assert isinstance(errors[0], nf.ModelError)
+    assert isinstance(errors[0], nf.WeightsError)
     session.undo()
     assert session.segment().present[1]
 

@@ -1,4 +1,4 @@
-"""On a CLIP that was really trained, eight labelled scenes beat its own maps."""
+"""On a CLIP that was really trained, eight labelled scenes teach it new words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from napari_fewshot.methods import get_method, make_params
 from napari_fewshot.models import load_text_model
 
 WORDS = ("red square", "dark ring", "blue star")
-TEXT = {number: TextPrompt(word) for number, word in enumerate(WORDS, 1)}
+# What the labels call them: the model has never read these.
+NEW = ("glorp", "frimm", "taskel")
+TEXT = {number: TextPrompt(word) for number, word in enumerate(NEW, 1)}
 
 
 def labelled(first, count):
@@ -43,7 +45,7 @@ def score(fitted, samples):
 
 
 @pytest.mark.slow
-def test_eight_labelled_scenes_beat_the_map_without_any(tmp_path):
+def test_eight_labelled_scenes_teach_words_that_the_model_does_not_know(tmp_path):
     folder = tiny_clip.write(tmp_path / "clip", "native")
     clip = load_text_model(checkpoint=folder, device="cpu")
     held_out = labelled(5000, 12)
@@ -54,4 +56,4 @@ def test_eight_labelled_scenes_beat_the_map_without_any(tmp_path):
     method = get_method("text-head")
     params = make_params(method.spec.params, {**plain, "steps": 150})
     head = method.fit_text(TEXT, params, clip, Hooks(), samples=labelled(1000, 8))
-    assert score(head, held_out) > score(zero_shot, held_out)
+    assert score(head, held_out) > score(zero_shot, held_out) + 0.2

@@ -39,6 +39,8 @@ class ChosenMethod(TextMethod):
         summary="Looks for what you type, in the way that suits the model.",
         params=ChosenParams,
         reads_text=True,
+        citation="That of the method it takes: ClearCLIP, CLIPSeg, Grounding DINO, "
+        "OWLv2 or SAM 3",
     )
     model_kinds = tuple(BY_KIND)
 
