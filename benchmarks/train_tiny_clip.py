@@ -6,11 +6,15 @@ as BiomedCLIP: a ViT of timm with a BERT. Because what is where is known, every 
 a scene and a phrase has a truth: the loss is that of SigLIP (Zhai et al., 2023) with
 all right pairs, instead of one per row. Beside it the same loss is taken on patches,
 in every way that the maps read them. Training on hundreds of millions of pictures
-gives such patches by itself; a quarter of an hour on one core does not.
+gives such patches by itself; half an hour on one core does not.
 
-``python benchmarks/train_tiny_clip.py train native FILE --minutes 20`` trains and goes
-on where FILE ends; ``... pack NATIVE TIMM tests/data/tiny_clip.npz`` writes the weights
-that the tests read. The same seed and steps give the same weights.
+Words learn first, then small parts of images, both guided by directions for every
+property, then all together. ``python benchmarks/train_tiny_clip.py train native FILE
+--minutes 20`` trains and goes on where FILE ends; ``... pack NATIVE TIMM
+tests/data/tiny_clip.npz`` writes the weights that the tests read. The same seed and
+steps give the same weights; those in `tests/data` are of runs whose stages were put
+together on the way, about half an hour of one core for each, and are not repeated
+number by number.
 """
 
 from __future__ import annotations
