@@ -26,9 +26,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_fewshot.cli import main as run_words
-from napari_fewshot.cli._fewshot_options import few_shot_methods
 from napari_fewshot.evaluation import GRIDS
-from napari_fewshot.methods import method_names
+from napari_fewshot.methods import learning_methods, method_names
 from napari_fewshot.models import how_to_get, installed_models, model_specs
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ def choose_models(asked: str) -> tuple[list[str], list[str]]:
 def plan(options: argparse.Namespace) -> tuple[list[Step], list[str]]:
     """Return the commands, and a line about everything that is skipped."""
     models, skipped = choose_models(options.models)
-    methods = options.methods or ",".join(few_shot_methods())
+    methods = options.methods or ",".join(learning_methods())
     common = ("--model", ",".join(models), "--device", options.device, "--resume")
     steps = []
 

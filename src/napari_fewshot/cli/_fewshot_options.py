@@ -158,7 +158,7 @@ class FewShotOptions:
             If a parameter is not of the form ``name=value``.
         """
         asked = [
-            n for m in self.methods for n in (few_shot_methods() if m == ALL else (m,))
+            n for m in self.methods for n in (learning_methods() if m == ALL else (m,))
         ]
         methods = list(dict.fromkeys(asked))
         for word in self.params:
@@ -195,11 +195,6 @@ class FewShotOptions:
         if self.protocol == "instances":
             return {"ap": "TP / (TP + FP + FN)", "resized": False}
         return {}
-
-
-def few_shot_methods() -> list[str]:
-    """Return the methods that learn from supports alone."""
-    return list(learning_methods())
 
 
 def _check_installed(model: str) -> None:

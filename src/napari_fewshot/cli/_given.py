@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from napari_fewshot.cli._phrases import parse_for_both, parse_text
+from napari_fewshot.cli._phrases import parse_for_both, parse_text, split_params
 from napari_fewshot.data import Support, SupportSet, TextChoice
 from napari_fewshot.errors import DataError
 from napari_fewshot.io import resolve_support
@@ -114,12 +114,7 @@ def parse_words(method: str, words: Sequence[str]) -> dict[str, Any]:
     DataError
         For a word without an equals sign.
     """
-    texts = {}
-    for word in words:
-        name, sign, value = word.partition("=")
-        if not sign:
-            raise DataError(f"--param {word} is not of the form name=value.")
-        texts[name.strip()] = value.strip()
+    texts = split_params(words)
     cls = get_method(method).spec.params
     values = parse_params(cls, texts)
     return {name: getattr(values, name) for name in texts}

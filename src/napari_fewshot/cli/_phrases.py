@@ -84,15 +84,26 @@ def parse_for_both(
     classes = [get_method(name).spec.params for name in (method, reader)]
     if not has_support:
         classes = classes[1:]
-    texts: dict[str, str] = {}
+    found: dict[str, Any] = {}
+    for name, value in split_params(words).items():
+        knows = [c for c in classes if name in c.__dataclass_fields__]
+        parsed = parse_params((knows or classes)[0], {name: value})
+        found[name] = getattr(parsed, name)
+    return found
+
+
+def split_params(words: Sequence[str]) -> dict[str, str]:
+    """Return names with their values from ``name=value`` words.
+
+    Raises
+    ------
+    DataError
+        For a word without an equals sign.
+    """
+    texts = {}
     for word in words:
         name, sign, value = word.partition("=")
         if not sign:
             raise DataError(f"--param {word} is not of the form name=value.")
         texts[name.strip()] = value.strip()
-    found: dict[str, Any] = {}
-    for name, value in texts.items():
-        knows = [c for c in classes if name in c.__dataclass_fields__]
-        parsed = parse_params((knows or classes)[0], {name: value})
-        found[name] = getattr(parsed, name)
-    return found
+    return texts

@@ -16,7 +16,7 @@ from napari_fewshot.data._prediction import Prediction
 from napari_fewshot.data._prompts import PlanePrompts, PromptSet
 from napari_fewshot.data._referring import Referring, meaning
 from napari_fewshot.data._referring import parse as parse_phrase
-from napari_fewshot.data._sample import Plane, Sample
+from napari_fewshot.data._sample import Plane, Sample, plane_of
 from napari_fewshot.data._sparse import SparsePlanes
 from napari_fewshot.data._support import Support, SupportSet, layer_options
 from napari_fewshot.data._text import TextChoice, TextPrompt, tidied
@@ -63,6 +63,7 @@ __all__ = [
     "nearest_word",
     "parse_phrase",
     "plane_axes",
+    "plane_of",
     "resolve_axes",
     "resolve_scale",
     "tidied",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari_fewshot._types import FloatArray, LabelArray
+    from napari_fewshot.data._image import Image
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,3 +46,16 @@ class Sample(Plane):
     labels: LabelArray = field(repr=False, kw_only=True)
     group: int = 0
     name: str = ""
+
+
+def plane_of(image: Image, number: int) -> Plane:
+    """Return a plane of an image as methods see it.
+
+    Parameters
+    ----------
+    image : Image
+        A plane or a stack.
+    number : int
+        Flat number of the plane.
+    """
+    return Plane(image.plane(number), image.relative_position(number), image.pixel_size)

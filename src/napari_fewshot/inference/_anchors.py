@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fewshot.data import Plane
+from napari_fewshot.data import plane_of
 from napari_fewshot.inference._checks import is_constant
 from napari_fewshot.inference._prompted import encoding
 from napari_fewshot.inference._propagate import (
@@ -210,9 +210,7 @@ def _look_everywhere(
         if is_constant(query, number):
             maps = dict.fromkeys(fits, np.zeros(query.plane_shape, np.float32))
         else:
-            position = query.relative_position(number)
-            seen = Plane(query.plane(number), position, query.pixel_size)
-            maps = fitted.predict(seen, hooks)
+            maps = fitted.predict(plane_of(query, number), hooks)
         for value, fitness in fits.items():
             if value in maps:
                 fitness.add(number, maps[value])

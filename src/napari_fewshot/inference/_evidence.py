@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fewshot.data import Plane, PlanePrompts, PromptSet
+from napari_fewshot.data import PlanePrompts, PromptSet, plane_of
 from napari_fewshot.inference._assess import learn_only
 from napari_fewshot.inference._checks import check_request
 from napari_fewshot.inference._request import PlaneResult, SegmentRequest, Summary
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from napari_fewshot._types import BoolArray, FloatArray
-    from napari_fewshot.data import Hooks
+    from napari_fewshot.data import Hooks, Plane
     from napari_fewshot.inference._cache import FitCache
     from napari_fewshot.inference._learn import Fit
     from napari_fewshot.inference._request import OnPlane
@@ -74,10 +74,7 @@ def explain_planes(
     every = range(query.n_planes) if request.planes is None else request.planes
     for number in every:
         hooks.report(f"Explaining plane {number}")
-        plane = Plane(
-            query.plane(number), query.relative_position(number), query.pixel_size
-        )
-        found = evidence_of(fit.learnt.fitted, plane, hooks)
+        found = evidence_of(fit.learnt.fitted, plane_of(query, number), hooks)
         nothing = np.zeros(query.plane_shape, np.int32)
         on_plane(PlaneResult(number, nothing, {}, evidence=found))
     return Summary(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fewshot.data import Hooks, Plane
+from napari_fewshot.data import Hooks, Plane, plane_of
 from napari_fewshot.inference._alike import objects_alike
 from napari_fewshot.inference._anchors import follow_anchors
 from napari_fewshot.inference._checks import is_constant
@@ -84,9 +84,7 @@ def look_from_anchors(
     query = request.query
     for plane in planes:
         digest, maps = query.plane_digest(plane), followed.maps(plane)
-        position = query.relative_position(plane)
-        seen = Plane(query.plane(plane), position, query.pixel_size)
-        yield Looked(plane, digest, seen, maps)
+        yield Looked(plane, digest, plane_of(query, plane), maps)
 
 
 def _look_at(request: SegmentRequest, number: int, fit: Fit, hooks: Hooks) -> Looked:

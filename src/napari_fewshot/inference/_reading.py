@@ -25,6 +25,7 @@ from napari_fewshot.methods.text import (
     ADVICE,
     NOT_UNDERSTOOD,
     TextFitted,
+    fuse_text,
     understanding,
 )
 from napari_fewshot.models import (
@@ -276,17 +277,15 @@ def _joined(
     seconds: dict[str, float],
 ) -> Fit:
     """Let phrases and supports decide together."""
-    from napari_fewshot.methods.text import fuse_text
-
     start = time.perf_counter()
     reading: Any = read.learnt.fitted
-    samples, digests, _ = _samples(request, params, hooks)
     model = read.model
     values = make_params(_reader(request).spec.params, request.reading.params)
     how = [request.method, request.model, params_to_dict(params), request.reading.share]
-    key = json.dumps(["joined", digests, how, *_key(request, model, values)])
+    key = json.dumps(["joined", seen.digests, how, *_key(request, model, values)])
     learnt = cache.get(key) if cache is not None else None
     if learnt is None:
+        samples, _, _ = _samples(request, params, hooks)
         fused = fuse_text(
             seen.learnt,
             reading,

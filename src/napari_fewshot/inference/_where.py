@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fewshot.data import Plane, SupportSet
+from napari_fewshot.data import SupportSet, plane_of
 from napari_fewshot.errors import PromptError
 from napari_fewshot.inference._checks import check_request, is_constant
 from napari_fewshot.inference._evidence import Evidence
@@ -20,7 +20,7 @@ from napari_fewshot.inference._request import PlaneResult, SegmentRequest, Summa
 from napari_fewshot.methods.text import rank_phrases, sensitivity
 
 if TYPE_CHECKING:
-    from napari_fewshot.data import Hooks
+    from napari_fewshot.data import Hooks, Plane
     from napari_fewshot.inference._cache import FitCache
     from napari_fewshot.inference._request import OnPlane
 
@@ -41,7 +41,7 @@ def show_where(
             blank = np.zeros(query.plane_shape, np.float32)
             shown = {v: {"heat map": blank} for v in request.text}
         else:
-            shown = fitted.show(_plane(request, number), hooks)  # type: ignore[attr-defined]
+            shown = fitted.show(plane_of(query, number), hooks)  # type: ignore[attr-defined]
         found = {v: Evidence(maps) for v, maps in shown.items()}
         on_plane(PlaneResult(number, nothing, {}, evidence=found))
     return Summary(
@@ -59,11 +59,7 @@ def check_text(
 ) -> Summary:
     """Compare maps of phrases with maps of nonsense; see `run_task`."""
     request = _alone(request)
-    method, params = leading_method(request)
-    model = text_model_of(request)
-    number = 0 if request.planes is None else request.planes[0]
-    hooks.report("Trying the phrases")
-    plane = _plane(request, number)
+    method, params, model, plane = _asked(request, hooks)
     rows = sensitivity(method, model, params, request.text, plane, hooks)
     told = [
         [r.value, r.phrase, r.nonsense_r, r.empty_r, r.other_r, r.gap, r.verdict]
@@ -84,11 +80,8 @@ def rank_text(
     """Say which phrase, one per class, tells its object apart best; see `run_task`."""
     if not request.text:
         raise PromptError("There is no phrase. Type what to look for.")
-    method, params = leading_method(replace(request, support=SupportSet(())))
-    model = text_model_of(request)
-    number = 0 if request.planes is None else request.planes[0]
-    hooks.report("Trying the phrases")
-    plane = _plane(request, number)
+    request = replace(request, support=SupportSet(()))
+    method, params, model, plane = _asked(request, hooks)
     mask = request.options.get("mask")
     rows = rank_phrases(method, model, params, request.text, plane, hooks, mask)
     return Summary(
@@ -100,6 +93,15 @@ def rank_text(
     )
 
 
+def _asked(request: SegmentRequest, hooks: Hooks) -> tuple[Any, Any, Any, Plane]:
+    """Return method, parameters and model that read, and the first plane."""
+    method, params = leading_method(request)
+    model = text_model_of(request)
+    hooks.report("Trying the phrases")
+    number = 0 if request.planes is None else request.planes[0]
+    return method, params, model, plane_of(request.query, number)
+
+
 def _alone(request: SegmentRequest) -> SegmentRequest:
     """Return a request in which phrases are all there is."""
     if not request.text:
@@ -107,8 +109,3 @@ def _alone(request: SegmentRequest) -> SegmentRequest:
     request = replace(request, support=SupportSet(()), prompts={})
     check_request(request)
     return request
-
-
-def _plane(request: SegmentRequest, number: int) -> Plane:
-    query = request.query
-    return Plane(query.plane(number), query.relative_position(number), query.pixel_size)

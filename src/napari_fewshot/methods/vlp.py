@@ -22,8 +22,7 @@ from napari_fewshot.methods._registry import get_method
 from napari_fewshot.methods._validation import HeldOut, dice, split_folds, summarise
 from napari_fewshot.methods.grid import GridParams, MapDecoder
 from napari_fewshot.methods.text._base import TextFitted, TextMethod
-from napari_fewshot.methods.text._blend import Blend, choose_blend
-from napari_fewshot.methods.text._fused import judged_planes
+from napari_fewshot.methods.text._fused import judged_planes, weighed
 from napari_fewshot.methods.text._heat import Heat
 from napari_fewshot.methods.text._params import TextParams
 
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from napari_fewshot._types import FloatArray
     from napari_fewshot.data import Hooks, Plane, Sample, TextPrompt
+    from napari_fewshot.methods.text._blend import Blend
 
 # Who makes the two maps. That of the supports compares cells in the space of words, or
 # in that of the bundled network, whichever tells more on supports that were left out.
@@ -193,21 +193,8 @@ def _weigh(
     """Choose a blend per class on supports that were left out."""
     is_copy = len(split_folds(samples, classes)) == 1
     said = [by_text(fitted, plane, hooks) for plane in planes]
-    mixed = [dict(item.maps) for item in judged]
-    for value in classes:
-        pairs = [
-            (item.labels == value, item.maps[value], read[value])
-            for item, read in zip(judged, said, strict=True)
-        ]
-        blend = choose_blend(pairs, is_copy=is_copy)
-        fitted.blends[value] = blend
-        for maps, (_, seen, read) in zip(mixed, pairs, strict=True):
-            maps[value] = blend(seen, read)
-    items = [
-        HeldOut(item.name, item.labels, maps)
-        for item, maps in zip(judged, mixed, strict=True)
-    ]
-    fitted.reliability = summarise(items, classes, is_copy=is_copy)
+    fitted.blends, mixed = weighed(judged, said, classes, is_copy=is_copy)
+    fitted.reliability = summarise(mixed, classes, is_copy=is_copy)
 
 
 def _reader() -> Any:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fewshot.data import Plane
+from napari_fewshot.data import Plane, PlanePrompts
 from napari_fewshot.methods._base import Reliability
 from napari_fewshot.methods._validation import (
     HeldOut,
@@ -73,7 +73,7 @@ class TextFused:
             found[value] = Explanation(
                 probability,
                 more,
-                _nothing() if base is None else base.prompts,
+                PlanePrompts() if base is None else base.prompts,
                 None if base is None else base.candidates,
                 () if base is None else base.scores,
             )
@@ -146,8 +146,34 @@ def fuse_text(
     hooks.report("Weighing text against supports")
     read = read_planes(text, planes, folds, hooks)
     shown = has_exemplars(text.bank)
+    blends, mixed = weighed(judged, read, both, is_copy=is_copy, shown=shown)
+    reliability = summarise(mixed, sorted(present), is_copy=is_copy)
+    return _told(TextFused(fitted, text, blends, reliability))
+
+
+def weighed(
+    judged: Sequence[HeldOut],
+    read: Sequence[Mapping[int, FloatArray]],
+    classes: Sequence[int],
+    *,
+    is_copy: bool,
+    shown: bool = False,
+) -> tuple[dict[int, Blend], list[HeldOut]]:
+    """Return a blend per class, and what comes of the supports with it.
+
+    Parameters
+    ----------
+    judged : sequence of HeldOut
+        What the image side said of supports that it had not learnt from.
+    read : sequence of dict of int to array (H, W)
+        What the text says of the same planes.
+    classes : sequence of int
+        That both sides know.
+    is_copy, shown : bool
+        See `choose_blend`.
+    """
     blends, mixed = {}, [dict(item.maps) for item in judged]
-    for value in both:
+    for value in classes:
         pairs = [
             (item.labels == value, item.maps[value], said[value])
             for item, said in zip(judged, read, strict=True)
@@ -155,12 +181,10 @@ def fuse_text(
         blends[value] = choose_blend(pairs, is_copy=is_copy, shown=shown)
         for maps, (_, seen, said) in zip(mixed, pairs, strict=True):
             maps[value] = blends[value](seen, said)
-    items = [
+    return blends, [
         HeldOut(item.name, item.labels, maps)
         for item, maps in zip(judged, mixed, strict=True)
     ]
-    reliability = summarise(items, sorted(present), is_copy=is_copy)
-    return _told(TextFused(fitted, text, blends, reliability))
 
 
 def judged_planes(
@@ -237,9 +261,3 @@ def _told(fused: TextFused) -> TextFused:
     sides = [c for c in (fused.image.choice, fused.text.choice) if c]
     fused.choice = " + ".join(sides) + told
     return fused
-
-
-def _nothing() -> Any:
-    from napari_fewshot.data import PlanePrompts
-
-    return PlanePrompts()
