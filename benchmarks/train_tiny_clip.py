@@ -209,6 +209,7 @@ def train(
     rate: float = 1.5e-3,
     seed: int = 0,
     start: Annotated[Path | None, typer.Option(help="Weights to begin with.")] = None,
+    begin: Annotated[int, typer.Option(help="First step, with --start.")] = 0,
     every: Annotated[int, typer.Option(help="Steps between measures.")] = 500,
 ) -> None:
     """Train a tiny model: native or timm."""
@@ -221,7 +222,9 @@ def train(
     if file.exists():
         course.resume(file)
     elif start is not None:
-        pair.load_state_dict(torch.load(start, weights_only=True)["pair"])
+        pair.load_state_dict(torch.load(start, weights_only=True)["average"])
+        course.average = {k: v.clone() for k, v in pair.state_dict().items()}
+        course.step_number = begin
     kept: dict[str, list[float]] = {}
     while course.step_number < steps and time.monotonic() - began < 60 * minutes:
         each, loss, done = one_step(pair, course.step_number, steps, seed)

@@ -17,10 +17,23 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests with windows in one process: they share a screen and a worker."""
+    """Keep tests together that share something dear.
+
+    Those with windows share a screen and a worker process; those of a file what its
+    fixtures make once, which two processes would make twice.
+    """
     for item in items:
         if item.get_closest_marker("gui") is not None:
             item.add_marker(pytest.mark.xdist_group("windows"))
+        elif _is_sharing(item):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+def _is_sharing(item: pytest.Item) -> bool:
+    """Whether a test uses a fixture that its file makes once."""
+    known = getattr(item, "_fixtureinfo", None)
+    used = [] if known is None else known.name2fixturedefs.values()
+    return any(f[-1].scope == "module" for f in used)
 
 
 @pytest.fixture(autouse=True)

@@ -28,6 +28,7 @@ from napari_fewshot.session._editor import Editor
 from napari_fewshot.session._edits import make_request, with_result
 from napari_fewshot.session._jobs import Job, get_executor
 from napari_fewshot.session._objects import paint_objects
+from napari_fewshot.session._partial import prediction_of
 from napari_fewshot.session._preview import Preview, Previewer
 from napari_fewshot.session._project import (
     ProjectInfo,
@@ -119,8 +120,8 @@ class Session(Comparing, Wording, ConceptFiles):
             on_error=self.failed.emit,
             on_progress=self.preview_progressed.emit,
         )
-        self._unsaved = False
-        self._is_closed = False
+        self._unsaved = self._is_closed = False
+        self._asked: SegmentRequest | None = None
         folder = Path(project) if project is not None else None
         self._project = new_project() if autosave and folder is None else folder
         self._autosaver = Autosaver(self._save_failed) if autosave else None
@@ -188,6 +189,7 @@ class Session(Comparing, Wording, ConceptFiles):
         document = self._history.current
         request = make_request(document, planes)
         collector = Collector(request.query, kept=document.accepted)
+        self._asked = request
         job = self._runner.start(request, collector)
         if not wait:
             return None
@@ -271,10 +273,12 @@ class Session(Comparing, Wording, ConceptFiles):
         if isinstance(collector, Gathered):
             self._on_task_done(outcome, collector)
             return
-        if isinstance(outcome, Summary):
-            found = collector.prediction(outcome, self._executor.name)
+        # What was found before a stop is kept; undo takes it back.
+        found = prediction_of(outcome, self._asked, collector, self._executor.name)
+        if found is not None:
             document = with_result(self._history.current, found)
             self._push(paint_objects(document))
+        if isinstance(outcome, Summary):
             self.predicted.emit(found)
             return
         self._announce()
@@ -356,13 +360,9 @@ class Session(Comparing, Wording, ConceptFiles):
             self._autosaver.flush()
             self._autosaver.close()
             if self._project is not None and self._project.exists():
+                document = self._history.current
                 try:
-                    write_project(
-                        self._project,
-                        self._history.current,
-                        self._drafts,
-                        is_open=False,
-                    )
+                    write_project(self._project, document, self._drafts, is_open=False)
                 except StorageError as error:
                     self._save_failed(error)
 
