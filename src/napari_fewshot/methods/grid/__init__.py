@@ -7,7 +7,7 @@ from napari_fewshot.methods.grid._calibrate import (
     position_prior,
 )
 from napari_fewshot.methods.grid._decoders import SamDecoder, decoder_for
-from napari_fewshot.methods.grid._edges import upsampled
+from napari_fewshot.methods.grid._edges import at_edges, upsampled
 from napari_fewshot.methods.grid._house import (
     agreeing,
     house_ask,
@@ -46,6 +46,7 @@ __all__ = [
     "SamDecoder",
     "Segment",
     "agreeing",
+    "at_edges",
     "cells_of",
     "decoder_for",
     "embed",

@@ -26,6 +26,8 @@ WALKER_BAND = 6.0
 # must not pull at it.
 NEAR = 4.0
 SMOOTHNESS = 1e-3
+# Masks with cells smaller than this (pixels of the plane) are as fine as the plane.
+FINE = 1.5
 
 
 def upsampled(odds: FloatArray, query: GridPlane, edges: str) -> FloatArray:
@@ -56,3 +58,25 @@ def upsampled(odds: FloatArray, query: GridPlane, edges: str) -> FloatArray:
         radius = max(1, round(max(shape) / max(query.grid)))
         found = guided_filter(rough, grey, radius, SMOOTHNESS)
     return resize_image(found.astype(np.float32), query.shape)
+
+
+def at_edges(odds: FloatArray, query: GridPlane, cell: float) -> FloatArray:
+    """Return log-odds of a mask (H, W) with its outline on the edges of the image.
+
+    Decoders draw masks coarser than the plane; within a cell of theirs the image says
+    where the outline is.
+
+    Parameters
+    ----------
+    odds : array (H, W)
+        Log-odds, brought to the size of the plane.
+    query : GridPlane
+        Where.
+    cell : float
+        Pixels of the plane for one of the decoder; below 1.5 the mask stays as it is.
+    """
+    radius = round(cell)
+    if cell < FINE or not (odds > 0).any():
+        return odds
+    near = np.clip(odds, -NEAR, NEAR).astype(np.float32)
+    return guided_filter(near, query.plane.image.mean(-1), radius, SMOOTHNESS)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_fewshot.methods._fusion import sigmoid
-from napari_fewshot.methods.grid import MapDecoder, agreeing, upsampled
+from napari_fewshot.methods.grid import MapDecoder, agreeing, at_edges, upsampled
 from napari_fewshot.methods.text._asks import asks_for, mask_of
 from napari_fewshot.methods.text._competition import contrast
 from napari_fewshot.methods.text._rescore import can_look, judge_mask
@@ -132,7 +132,7 @@ def draw_parts(
     certain = sigmoid(odds)
     for piece in pieces:
         hooks.check()
-        full = _restored(piece, query, fitted.decoder)
+        full = _restored(piece, query, fitted.decoder, drawing)
         mask = _at_plane(piece.part, query) if full is None else full > 0
         score = piece.quality * contrast(certain, piece.cover, ring_of(piece.cover))
         if looks and mask.any():
@@ -232,13 +232,18 @@ def _of_map(part: BoolArray, odds: FloatArray) -> Piece:
     return Piece(part, part.astype(np.float32), None, float(np.sqrt(sure)))
 
 
-def _restored(piece: Piece, query: GridPlane, decoder: Decoder) -> FloatArray | None:
+def _restored(
+    piece: Piece, query: GridPlane, decoder: Decoder, drawing: Drawing
+) -> FloatArray | None:
+    """Return log-odds (H, W) of what a decoder drew, on the edges of the image."""
     if piece.logits is None:
         return None
     full: FloatArray = np.clip(
         decoder.restore(query, piece.logits[None])[0], -CERTAIN, CERTAIN
     )
-    return full
+    if drawing.as_is:
+        return full
+    return at_edges(full, query, max(query.shape) / max(piece.logits.shape))
 
 
 def _at_plane(part: BoolArray, query: GridPlane) -> BoolArray:
