@@ -216,7 +216,7 @@ def test_a_truncated_file(path, share):
 
 def test_a_newer_version(path):
     def change(content):
-        content.update(version=2, written_by="3.1.4")
+        content.update(version=3, written_by="3.1.4")
 
     rewrite(path, change)
     refused(path, r"written by napari-fewshot 3\.1\.4.*pip install --upgrade")

@@ -1,53 +1,29 @@
-"""Open images and labels: TIFF, PNG, JPEG, NIfTI, NumPy, zarr; lazily if possible."""
+"""Open images, labels and supports from anything that holds them."""
 
 from __future__ import annotations
 
 import os
-import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from napari_fewshot.data import (
+    Image,
+    Support,
+    at_level,
+    label_shape,
+    layer_options,
+    make_levels,
+)
+from napari_fewshot.errors import DataError
+from napari_fewshot.io._endings import is_store
+from napari_fewshot.io._open import open_path, read_labels
 
-from napari_fewshot.data import Image, Support, layer_options
-from napari_fewshot.errors import DataError, FewShotError
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-TIFF = (".tif", ".tiff")
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-NIFTI = (".nii", ".nii.gz")
-SUFFIXES = (*TIFF, *PICTURES, *NIFTI, ".npy", ".zarr")
-# Axis letters of TIFF files that mean the same as ours; I and Q are "other": planes.
-TIFF_AXES = {
-    "T": "t",
-    "Z": "z",
-    "C": "c",
-    "S": "c",
-    "Y": "y",
-    "X": "x",
-    "I": "z",
-    "Q": "z",
-}
-
-
-@dataclass(frozen=True)
-class _Opened:
-    array: Any
-    axes: str | None = None
-    scale: tuple[float, ...] | None = None
-
-
-def suffix_of(path: str | os.PathLike[str]) -> str:
-    """Return the ending of a path in lower case; ``.nii.gz`` is one ending."""
-    name = Path(path).name.lower()
-    return ".nii.gz" if name.endswith(".nii.gz") else Path(name).suffix
-
-
-def stem_of(path: str | os.PathLike[str]) -> str:
-    """Return the name of a path without its ending."""
-    name = Path(path).name
-    ending = suffix_of(path)
-    return name[: -len(ending)] if ending else name
+# Levels with smaller planes are left out.
+MIN_SIDE = 4
 
 
 def open_image(
@@ -57,18 +33,22 @@ def open_image(
     scale: Any = None,
     channels: Any = None,
     name: str = "",
+    level: int | str = "auto",
 ) -> Image:
     """Open anything that holds an image.
 
     Parameters
     ----------
     source : path, array, layer or Image
-        TIFF, PNG, JPEG, NIfTI, ``.npy`` or zarr file; numpy, dask or zarr array;
+        TIFF, PNG, JPEG, NIfTI, ``.npy``, zarr or OME-Zarr; numpy, dask or zarr array;
         anything with ``.data`` such as a napari layer.
     axes, scale, channels
-        Override what the source says of itself.
+        Override what the source says of itself; the scale is that of level 0.
     name : str
         For messages; default the file or layer name.
+    level : int or "auto"
+        Which resolution of several; 0 is the finest. ``"auto"`` is level 0 until it is
+        known what supports there are: see `fit_level`.
 
     Returns
     -------
@@ -81,28 +61,70 @@ def open_image(
         If the source is missing, damaged, of an unknown kind, or not usable.
     """
     if isinstance(source, Image):
-        return source
+        return source if level == "auto" else at_level(source, level)
+    unit, arrays, scales = "", (), None
     if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
-        opened = _open_path(path)
+        opened = open_path(source)
         array = opened.array
+        if is_store(source):
+            _refuse_hollow(array, Path(source))
         # Labels and colour decide by shape: a file's own axes only help if they fit.
         axes = axes or opened.axes
+        unit = opened.unit if scale is None else ""
         scale = opened.scale if scale is None else scale
-        name = name or path.name
+        name = name or Path(source).name
+        arrays, scales = opened.levels, opened.scales
     elif hasattr(source, "data") and hasattr(source, "events"):
         options = layer_options(source)
         array = options["array"]
         axes = axes or options["axes"]
+        unit = options["unit"] if scale is None else ""
         scale = options["scale"] if scale is None else scale
         name = name or options["name"]
+        arrays = tuple(source.data) if getattr(source, "multiscale", False) else ()
     else:
         array = source
-    return Image.from_array(array, axes=axes, channels=channels, scale=scale, name=name)
+    image = Image.from_array(
+        array, axes=axes, channels=channels, scale=scale, name=name, unit=unit
+    )
+    return _with_levels(image, arrays, scales, level)
 
 
-def open_labels(source: Any) -> Any:
+def _with_levels(
+    image: Image, arrays: Sequence[Any], scales: Any, level: int | str
+) -> Image:
+    kept = []
+    for array in arrays:
+        size = dict(zip(image.axes, array.shape, strict=False))
+        if min(size.get("y", 0), size.get("x", 0)) < MIN_SIDE:
+            break
+        kept.append(array)
+    if len(kept) > 1:
+        told = tuple(scales)[: len(kept)] if scales else None
+        levels = make_levels(kept, image.axes, image.scale, told)
+        image = replace(image, levels=levels)
+    return at_level(image, level)
+
+
+def _refuse_hollow(array: Any, path: Path) -> None:
+    """Refuse a zarr image of which no pixel was copied along."""
+    is_hollow = getattr(array, "is_hollow", None)
+    if is_hollow is not None and is_hollow():
+        raise DataError(
+            f"{path.name} holds no pixels: all chunks of its array {array.name} are "
+            "missing. Copy the file again."
+        )
+
+
+def open_labels(source: Any, shape: tuple[int, ...] | None = None) -> Any:
     """Open labels as an array (z, y, x order for NIfTI).
+
+    Parameters
+    ----------
+    source : path, array or layer
+        Any kind of file that `save_labels` writes.
+    shape : tuple of int, optional
+        Of the image: the level of this shape is taken, where there are several.
 
     Raises
     ------
@@ -110,22 +132,21 @@ def open_labels(source: Any) -> Any:
         If the file is missing, damaged or of an unknown kind.
     """
     if isinstance(source, (str, os.PathLike)):
-        array = _open_path(Path(source)).array
-        if suffix_of(source) in PICTURES and array.ndim == 3:
-            # A mask saved as a colour picture: all colour channels are the same.
-            colours = array[..., : min(3, array.shape[-1])]
-            if not (colours == colours[..., :1]).all():
-                raise DataError(
-                    f"{Path(source).name} is a colour picture, not a mask. Save the "
-                    "mask as a grey image with one number per class."
-                )
-            array = colours[..., 0]
-        return array
-    return source.data if hasattr(source, "events") else source
+        opened = read_labels(source, shape)
+        return _of_shape(opened.levels or (opened.array,), shape)
+    if hasattr(source, "events"):
+        is_multiscale = getattr(source, "multiscale", False)
+        return _of_shape(tuple(source.data) if is_multiscale else (source.data,), shape)
+    return source
+
+
+def _of_shape(arrays: tuple[Any, ...], shape: tuple[int, ...] | None) -> Any:
+    fitting = [a for a in arrays if shape is not None and tuple(a.shape) == shape]
+    return fitting[0] if fitting else arrays[0]
 
 
 def resolve_support(support: Support) -> Support:
-    """Return a support whose paths are opened.
+    """Return a support whose paths are opened, at the level where the two fit.
 
     Raises
     ------
@@ -134,224 +155,57 @@ def resolve_support(support: Support) -> Support:
     """
     if not support.is_path:
         return support
-    image, axes, scale, name = support.image, support.axes, support.scale, support.name
-    if isinstance(image, (str, os.PathLike)):
-        opened = open_image(image, axes=axes, scale=scale, channels=support.channels)
-        image, axes, scale = opened.array, opened.axes, opened.scale
-        name = name or opened.name
-    return replace(
-        support,
-        image=image,
-        labels=open_labels(support.labels),
-        axes=axes,
-        scale=scale,
-        name=name,
-    )
-
-
-def _open_path(path: Path) -> _Opened:
-    if not path.exists():
-        raise DataError(f"{path} does not exist. Check the name and the folder.")
-    ending = suffix_of(path)
-    if path.is_dir() and ending != ".zarr":
-        raise DataError(f"{path} is a folder, not an image. Name the files inside it.")
-    openers = {
-        **dict.fromkeys(TIFF, _open_tiff),
-        **dict.fromkeys(PICTURES, _open_picture),
-        **dict.fromkeys(NIFTI, _open_nifti),
-        ".npy": _open_npy,
-        ".zarr": _open_zarr,
-    }
-    if ending not in openers:
-        raise DataError(
-            f"{path.name} is not an image that can be read. Known endings: "
-            f"{', '.join(SUFFIXES)}."
+    changes: dict[str, Any] = {}
+    image: Image | None = None
+    if isinstance(support.image, (str, os.PathLike)):
+        image = open_image(
+            support.image,
+            axes=support.axes,
+            scale=support.scale,
+            channels=support.channels,
         )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return openers[ending](path)
-    except FewShotError:
-        raise
-    except Exception as error:  # every reader has its own way to say "damaged"
-        raise DataError(
-            f"{path.name} can't be read: it is damaged or incomplete ({error}). Copy "
-            "the file again or open it in another program to check it."
-        ) from error
+    labels: Any = support.labels
+    arrays: tuple[Any, ...] = (labels,)
+    if isinstance(labels, (str, os.PathLike)):
+        whole = image.label_shape if image is not None else None
+        opened = read_labels(labels, whole)
+        arrays = opened.levels or (opened.array,)
+        changes["classes"] = support.classes or dict(opened.classes) or None
+    changes["labels"] = arrays[0]
+    if image is not None:
+        image, changes["labels"] = fit_pair(image, arrays)
+        changes.update(image=image.array, axes=image.axes, scale=image.scale)
+        changes.update(name=support.name or image.name, unit=image.unit)
+    if isinstance(support.ignore, (str, os.PathLike)):
+        shape = getattr(changes["labels"], "shape", None)
+        off = read_labels(support.ignore, shape)
+        fitting = [a for a in off.levels or () if a.shape == shape]
+        changes["ignore"] = fitting[0] if fitting else off.array
+    return replace(support, **changes)
 
 
-def _open_tiff(path: Path) -> _Opened:
-    import tifffile
-
-    with tifffile.TiffFile(path) as file:
-        series = file.series[0]
-        axes = "".join(TIFF_AXES.get(letter, "?") for letter in series.axes)
-        scale = _tiff_scale(file, axes)
-        last = file.pages[-1]
-        if isinstance(last, tifffile.TiffPage):
-            end = max(
-                (
-                    o + n
-                    for o, n in zip(last.dataoffsets, last.databytecounts, strict=True)
-                ),
-                default=0,
-            )
-            if end > path.stat().st_size:
-                raise DataError(
-                    f"{path.name} is incomplete: it ends before its last plane. Copy "
-                    "the file again."
-                )
-        lazy = len(series.shape) > 2 and series.nbytes > 1 << 26
-        if lazy:
-            stack = _lazy_tiff(path, series.shape, series.pages[0].shape)
-            return _Opened(stack, _known_axes(axes, series.shape), scale)
-        array = series.asarray()
-    return _Opened(array, _known_axes(axes, array.shape), scale)
-
-
-def _lazy_tiff(path: Path, shape: tuple[int, ...], page: tuple[int, ...]) -> Any:
-    """Map an uncompressed stack into memory, else read it page by page."""
-    import tifffile
-
-    try:
-        return tifffile.memmap(path, mode="r")
-    except ValueError:
-        return _TiffPages(path, shape, len(shape) - len(page))
-
-
-class _TiffPages:
-    """A compressed TIFF stack; every plane is read when asked for, no file stays open.
+def fit_pair(image: Image, labels: Sequence[Any]) -> tuple[Image, Any]:
+    """Return an image and its labels at the finest level that both have.
 
     Parameters
     ----------
-    path : Path
-        Of the file.
-    shape : tuple of int
-        Of the whole stack.
-    n_leading : int
-        Axes that are spread over pages.
+    image : Image
+        With all its levels.
+    labels : sequence of array
+        The levels of the labels, or one array.
+
+    Returns
+    -------
+    image : Image
+        As it is if nothing fits; then the support says so.
+    labels : array
     """
-
-    def __init__(self, path: Path, shape: tuple[int, ...], n_leading: int) -> None:
-        import tifffile
-
-        self._path = path
-        self._leading = shape[:n_leading]
-        self.shape, self.ndim = shape, len(shape)
-        self.dtype = tifffile.imread(path, key=0).dtype
-
-    def __getitem__(self, key: Any) -> Any:
-        import tifffile
-
-        key = key if isinstance(key, tuple) else (key,)
-        count = len(self._leading)
-        if len(key) < count or any(isinstance(k, slice) for k in key[:count]):
-            return np.asarray(self)[key]
-        page = int(
-            np.ravel_multi_index(tuple(int(k) for k in key[:count]), self._leading)
-        )
-        return tifffile.imread(self._path, key=page)[key[count:]]
-
-    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
-        import tifffile
-
-        return (
-            tifffile.imread(self._path).reshape(self.shape).astype(dtype or self.dtype)
-        )
-
-
-def _known_axes(axes: str, shape: tuple[int, ...]) -> str | None:
-    """Return the file's axes if they are all known and name each one once."""
-    if "?" in axes or len(set(axes)) != len(axes) or len(axes) != len(shape):
-        return None
-    return axes if "y" in axes and "x" in axes else None
-
-
-def _tiff_scale(file: Any, axes: str) -> tuple[float, ...] | None:
-    """Pixel size of ImageJ files, in the unit of the file."""
-    meta = file.imagej_metadata
-    if not meta or "unit" not in meta:
-        return None
-    tags = file.pages[0].tags
-    sizes = {"z": float(meta.get("spacing", 1.0))}
-    for letter, tag in (("y", "YResolution"), ("x", "XResolution")):
-        if tag not in tags:
-            return None
-        number, per = tags[tag].value
-        sizes[letter] = per / number if number else 1.0
-    return tuple(sizes[a] for a in axes if a in "zyx")
-
-
-def _open_picture(path: Path) -> _Opened:
-    from PIL import Image as Picture
-
-    plain = {"1": "L", "LA": "L", "CMYK": "RGB"}
-    with Picture.open(path) as picture:
-        mode = plain.get(picture.mode)
-        array = np.asarray(picture.convert(mode) if mode else picture)
-    return _Opened(array, "yxc" if array.ndim == 3 else "yx")
-
-
-def _open_nifti(path: Path) -> _Opened:
-    import nibabel
-
-    file: Any = nibabel.load(path)
-    zooms = tuple(float(z) for z in file.header.get_zooms())
-    ndim = len(file.shape)
-    # A truncated file shows only when its end is read.
-    np.asarray(file.dataobj[(..., -1)])
-    axes = {2: "yx", 3: "zyx", 4: "tzyx"}.get(ndim)
-    scale = tuple(reversed(zooms[:3]))[-min(ndim, 3) :]
-    if path.name.endswith(".gz"):
-        return _Opened(np.asarray(file.dataobj).transpose(), axes, scale)
-    return _Opened(_Transposed(file.dataobj), axes, scale)
-
-
-class _Transposed:
-    """A lazy array seen with its axes in reverse order."""
-
-    def __init__(self, array: Any) -> None:
-        self._array = array
-        self.shape = tuple(reversed(array.shape))
-        self.dtype = np.asarray(array[(slice(0, 1),) * len(array.shape)]).dtype
-        self.ndim = len(self.shape)
-
-    def __getitem__(self, key: Any) -> Any:
-        key = key if isinstance(key, tuple) else (key,)
-        full = (*key, *[slice(None)] * (self.ndim - len(key)))
-        return np.asarray(self._array[tuple(reversed(full))]).transpose()
-
-    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
-        return np.asarray(self._array).transpose().astype(dtype or self.dtype)
-
-
-def _open_npy(path: Path) -> _Opened:
-    return _Opened(np.load(path, mmap_mode="r", allow_pickle=False))
-
-
-def _open_zarr(path: Path) -> _Opened:
-    import zarr
-
-    opened = zarr.open(path, mode="r")
-    if isinstance(opened, zarr.Array):
-        return _Opened(opened)
-    attributes = dict(opened.attrs)
-    attributes = {**attributes, **dict(attributes.get("ome", {}))}
-    scales = attributes.get("multiscales")
-    if scales:
-        first = scales[0]["datasets"][0]
-        array = opened[first["path"]]
-        axes = "".join(
-            a["name"] if isinstance(a, dict) else a for a in scales[0]["axes"]
-        )
-        steps = first.get("coordinateTransformations", [{}])[0].get("scale")
-        scale = None
-        if steps is not None:
-            scale = tuple(
-                float(s) for s, a in zip(steps, axes, strict=True) if a in "zyx"
-            )
-        return _Opened(array, axes, scale)
-    arrays = sorted(opened.array_keys())
-    if not arrays:
-        raise DataError(f"{path.name} holds no array. Name the array inside the store.")
-    return _Opened(opened[arrays[0]])
+    levels = image.levels
+    shapes = [image.label_shape]
+    if levels is not None:
+        shapes = [label_shape(tuple(a.shape), image.axes) for a in levels.arrays]
+    for number, shape in enumerate(shapes):
+        for array in labels:
+            if tuple(getattr(array, "shape", ())) == shape:
+                return (image if levels is None else at_level(image, number)), array
+    return image, labels[0]
