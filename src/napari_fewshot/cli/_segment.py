@@ -1,22 +1,13 @@
 """``segment``: many files, one after the other, resumable.
 
-What is done is recorded in ``provenance.json``, after every file unless that would take
-longer than the files; a file whose record matches the request is skipped the next time.
+What is done is `napari_fewshot.session._batch`; here are its words and exit codes.
 """
 
 from __future__ import annotations
 
-import csv
-import glob
-import hashlib
-import io as text_io
-import json
-import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -27,29 +18,28 @@ from rich.progress import (
 )
 
 from napari_fewshot.cli._given import Given, open_given
+from napari_fewshot.cli._phrases import parse_text
 from napari_fewshot.cli._told import told
-from napari_fewshot.errors import Cancelled, DataError, FewShotError
-from napari_fewshot.io import (
-    SUFFIXES,
-    labels_suffix,
-    open_image,
-    open_prompts,
-    save_labels,
-    stem_of,
-    suffix_of,
-    write_text,
-)
+from napari_fewshot.errors import Cancelled, DataError, StorageError
+from napari_fewshot.io import open_prompts
 from napari_fewshot.models import get_model_spec
-from napari_fewshot.session import load_concept, segment
+from napari_fewshot.session import load_concept
+from napari_fewshot.session._api import region_of
+from napari_fewshot.session._batch import Batch
+from napari_fewshot.session._batch_api import estimate_many, extras_of
+from napari_fewshot.session._batch_inputs import Asked
+from napari_fewshot.session._batch_items import Item, find_files, items_of
+from napari_fewshot.session._batch_rows import printable
+from napari_fewshot.session._batch_table import read_jobs
 from napari_fewshot.session._concepts import fill_in
+from napari_fewshot.session._estimate import Estimate, total
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
-    from napari_fewshot.data import Prediction
+__all__ = ["BatchOptions", "find_files", "run_batch"]
 
-# Writing the records takes at most this share of the time.
-RECORD_SHARE = 0.05
 DONE, FAILED_ALL, FAILED_SOME, INTERRUPTED = 0, 1, 3, 130
 
 
@@ -78,6 +68,14 @@ class BatchOptions:
     text_model: str | None = None
     text_share: str = "learnt"
     modality: str | None = None
+    jobs: Path | None = None
+    format: str | None = None
+    measure: bool = False
+    workers: int = 1
+    region: str | None = None
+    inside: Path | None = None
+    level: str = "auto"
+    dry_run: bool = False
 
 
 def run_batch(queries: Sequence[str], options: BatchOptions) -> int:
@@ -95,6 +93,48 @@ def run_batch(queries: Sequence[str], options: BatchOptions) -> int:
     FewShotError
         If nothing can be started: no query, bad supports, unknown method.
     """
+    options, given, items = prepare(queries, options)
+    if options.dry_run:
+        return _tell(asked_of(options, given), items)
+    batch = Batch(asked_of(options, given))
+    console = Console(stderr=True)
+    try:
+        with _progress_bar() as bar:
+            task = bar.add_task("Segmenting", total=len(items))
+            batch.run(
+                items,
+                lambda p: bar.update(task, description=p.stage, completed=p.done),
+                lambda name, reason: console.print(
+                    f"{name}: {reason}", style="red", markup=False
+                ),
+            )
+    except (KeyboardInterrupt, Cancelled):
+        console.print("Interrupted. What was finished is kept.")
+        return INTERRUPTED
+    except StorageError as error:
+        console.print(str(error), style="red", markup=False)
+    print(told(batch.rows, batch.records.all, options.out))
+    if batch.stopped:
+        # A report that could not be written is no success.
+        return FAILED_ALL if batch.n_failed == len(batch.rows) else FAILED_SOME
+    return _exit_code(batch)
+
+
+def prepare(
+    queries: Sequence[str], options: BatchOptions
+) -> tuple[BatchOptions, Given, list[Item]]:
+    """Open what was typed and find the images; returns options with a method.
+
+    Parameters
+    ----------
+    queries, options
+        As for `run_batch`.
+
+    Raises
+    ------
+    FewShotError
+        If nothing can be started.
+    """
     concept = None if options.concept is None else load_concept(options.concept)
     method, model = options.method or "auto", options.model or "auto"
     params: dict[str, Any] = {}
@@ -103,232 +143,118 @@ def run_batch(queries: Sequence[str], options: BatchOptions) -> int:
     options = replace(options, method=method, model=model)
     get_model_spec(model)
     given = open_given(options, concept, params)
-    if len(given.supports) or (options.prompts is None and not given.text):
+    rows = [] if options.jobs is None else read_jobs(options.jobs)
+    has_own = bool(rows) and not queries and all(i.supports or i.text for i in rows)
+    is_alone = options.prompts is not None or given.text or has_own
+    if len(given.supports) or not is_alone:
         given.supports.check()
-    files = find_files(queries)
-    jobs: list[Any] = [*files] or ([given.query] if given.query is not None else [])
-    if not jobs:
+    items = [*items_of(list(queries)), *rows]
+    if not items and given.query is not None:
+        items = items_of([given.query])
+    if not items:
         raise DataError("No image was named. Name files, a folder, or a pattern.")
-    batch = _Batch(options, given)
-    try:
-        with _progress_bar() as bar:
-            task = bar.add_task("Segmenting", total=len(jobs))
-            for job in jobs:
-                bar.update(task, description=_name_of(job))
-                batch.one(job)
-                bar.advance(task)
-    except (KeyboardInterrupt, Cancelled):
-        batch.report()
-        Console(stderr=True).print("Interrupted. What was finished is kept.")
-        return INTERRUPTED
-    finally:
-        batch.save()
-    batch.report()
-    print(told(batch.rows, batch.records, options.out))
-    return batch.exit_code()
+    return options, given, items
 
 
-def find_files(queries: Sequence[str]) -> list[Path]:
-    """Return the image files that are meant, each once, in order.
+def asked_of(options: BatchOptions, given: Given) -> Asked:
+    """Return what is wanted of every image.
+
+    Parameters
+    ----------
+    options : BatchOptions
+        With a method and a model.
+    given : Given
+        The evidence.
+    """
+    prompts = open_prompts(options.prompts) if options.prompts else None
+    where = _where(options)
+    extras = extras_of(prompts, options.checkpoint, where)
+    return Asked(
+        out=options.out,
+        supports=given.supports,
+        how={
+            "text": given.text or None,
+            **given.reader(),
+            "method": options.method,
+            "model": options.model,
+            "device": options.device,
+            "checkpoint": options.checkpoint,
+            "executor": options.executor,
+        },
+        params=given.params,
+        record=[options.method, options.model, given.record(), *extras],
+        options=image_options(options),
+        prompts=prompts,
+        where=where,
+        format=options.format,
+        overwrite=options.overwrite,
+        measures=options.measure,
+        workers=options.workers,
+        read_text=lambda words: parse_text(words, options.modality),
+    )
+
+
+def _where(options: BatchOptions) -> dict[str, Any]:
+    """Return which part of every image is segmented; empty for all of it.
 
     Raises
     ------
     DataError
-        If a name matches nothing.
+        If the region is anything but four numbers.
     """
-    found: dict[Path, None] = {}
-    for query in queries:
-        path = Path(query)
-        if path.is_dir() and suffix_of(path) != ".zarr":
-            inside = [p for p in sorted(path.iterdir()) if suffix_of(p) in SUFFIXES]
-            matches = [p for p in inside if not stem_of(p).endswith("_labels")]
-        elif path.exists():
-            matches = [path]
-        else:
-            matches = [Path(p) for p in sorted(glob.glob(query, recursive=True))]
-        if not matches:
-            raise DataError(f"{query} names no image. Check the name and the folder.")
-        found.update(dict.fromkeys(matches))
-    return list(found)
+    found: dict[str, Any] = {}
+    if options.region is not None:
+        words = options.region.split(",")
+        are_numbers = all(w.strip().isdecimal() for w in words)
+        found["region"] = region_of(words if are_numbers else options.region)
+    if options.inside is not None:
+        found["inside"] = options.inside
+    return found
 
 
-class _Batch:
-    """State of a batch: what was done before, and what comes of each file."""
+def image_options(options: BatchOptions) -> dict[str, Any]:
+    """Return how images are opened.
 
-    def __init__(self, options: BatchOptions, given: Given) -> None:
-        self.options, self.given = options, given
-        self.rows: list[dict[str, Any]] = []
-        self.failures = 0
-        self.path = options.out / "provenance.json"
-        self.records = _read_records(self.path)
-        self.key = self._request_key()
-        self.names: set[str] = set()
-        self.next_save = 0.0
-        self.is_saved = True
+    Parameters
+    ----------
+    options : BatchOptions
+        As typed.
 
-    def one(self, query: Any) -> None:
-        """Segment one query; a failure is recorded, not raised."""
-        name = _name_of(query)
-        target = self._target(query)
-        if not self.options.overwrite and self._is_done(query, target):
-            self.rows.append(
-                {"image": name, "status": "done before", "file": target.name}
-            )
-            return
-        try:
-            prediction = self._segment(query)
-            image = open_image(query, **self._image_options())
-            save_labels(
-                target,
-                prediction.labels,
-                like=query if isinstance(query, Path) else None,
-                scale=image.scale,
-                axes=image.label_axes,
-            )
-        except FewShotError as error:
-            if isinstance(error, Cancelled):
-                raise
-            self.failures += 1
-            self.rows.append({"image": name, "status": "failed", "message": str(error)})
-            Console(stderr=True).print(f"{name}: {error}", style="red")
-            return
-        self.records[target.name] = {
-            "request": self.key,
-            "query": _fingerprint(query),
-            **prediction.provenance,
-        }
-        self.is_saved = False
-        self.rows.append(_row(name, target, prediction))
-        if time.monotonic() >= self.next_save:
-            self.save()
-
-    def save(self) -> None:
-        """Write ``provenance.json``: the record of every image."""
-        if self.is_saved:
-            return
-        start = time.monotonic()
-        write_text(self.path, json.dumps(self.records, indent=1))
-        now, self.is_saved = time.monotonic(), True
-        self.next_save = now + (now - start) / RECORD_SHARE
-
-    def report(self) -> None:
-        """Write ``report.csv``: a row per image."""
-        columns = ["image", "status", "file", "seconds", "message"]
-        extra = sorted({k for row in self.rows for k in row} - set(columns))
-        buffer = text_io.StringIO()
-        writer = csv.DictWriter(buffer, [*columns, *extra])
-        writer.writeheader()
-        writer.writerows(self.rows)
-        write_text(self.options.out / "report.csv", buffer.getvalue())
-
-    def exit_code(self) -> int:
-        """0 all done, 1 all failed, 3 some failed."""
-        if not self.failures:
-            return DONE
-        return FAILED_ALL if self.failures == len(self.rows) else FAILED_SOME
-
-    def _segment(self, query: Any) -> Prediction:
-        options, given = self.options, self.given
-        return segment(
-            query,
-            given.supports,
-            text=given.text or None,
-            **given.reader(),
-            prompts=open_prompts(options.prompts) if options.prompts else None,
-            method=options.method,
-            model=options.model,
-            device=options.device,
-            checkpoint=options.checkpoint,
-            executor=options.executor,
-            keep_probabilities=False,
-            **self._image_options(),
-            **given.params,
-        )
-
-    def _image_options(self) -> dict[str, Any]:
-        options = self.options
-        scale, channels = options.scale, options.channels
-        return {
-            "axes": options.axes,
-            "scale": None if scale is None else [float(s) for s in scale.split(",")],
-            "channels": None
-            if channels is None
-            else [int(c) for c in channels.split(",")],
-        }
-
-    def _target(self, query: Any) -> Path:
-        """Return the file of the result; equal names get a number."""
-        source = query if isinstance(query, Path) else None
-        ending = labels_suffix(source)
-        if ending == ".png" and source is not None and suffix_of(source) != ".png":
-            ending = ".png"
-        stem = f"{stem_of(source) if source else 'query'}_labels"
-        name, number = f"{stem}{ending}", 2
-        while name in self.names:
-            name, number = f"{stem}_{number}{ending}", number + 1
-        self.names.add(name)
-        return self.options.out / name
-
-    def _is_done(self, query: Any, target: Path) -> bool:
-        record = self.records.get(target.name)
-        return (
-            record is not None
-            and target.exists()
-            and record.get("request") == self.key
-            and record.get("query") == _fingerprint(query)
-        )
-
-    def _request_key(self) -> str:
-        """Fingerprint of everything but the query."""
-        options = self.options
-        digest = hashlib.blake2b(digest_size=16)
-        for support in self.given.supports:
-            for plane in support.used_planes:
-                digest.update(support.source.plane_digest(plane).encode())
-                digest.update(support.label_plane(plane).tobytes())
-        words = [
-            options.method,
-            options.model,
-            self.given.record(),
-            self._image_options(),
-        ]
-        digest.update(json.dumps(words, sort_keys=True).encode())
-        return digest.hexdigest()
-
-
-def _read_records(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _fingerprint(query: Any) -> str:
-    """Path, size and time of a file: enough to see that it is the same one."""
-    if not isinstance(query, Path):
-        return str(query.plane_digest(0))
-    facts = query.stat()
-    return f"{query.resolve()}:{facts.st_size}:{facts.st_mtime_ns}"
-
-
-def _name_of(query: Any) -> str:
-    return query.name if query.name else "query"
-
-
-def _row(name: str, target: Path, prediction: Prediction) -> dict[str, Any]:
-    seconds = sum(prediction.provenance["seconds"].values())
-    row: dict[str, Any] = {
-        "image": name,
-        "status": "done",
-        "file": target.name,
-        "seconds": f"{seconds:.2f}",
+    Raises
+    ------
+    ValueError
+        For a word that is no number.
+    """
+    scale, channels = options.scale, options.channels
+    return {
+        "axes": options.axes,
+        "scale": None if scale is None else [float(s) for s in scale.split(",")],
+        "channels": None if channels is None else [int(c) for c in channels.split(",")],
+        "level": "auto" if options.level == "auto" else int(options.level),
     }
-    for value, label in prediction.classes.items():
-        row[f"expected dice {label}"] = f"{prediction.scores[value]:.3f}"
-        row[f"area {label}"] = int((np.asarray(prediction.labels) == value).sum())
-        row[f"present {label}"] = prediction.present[value]
-    return row
+
+
+def _tell(asked: Asked, items: Sequence[Item]) -> int:
+    """Print what every image would take, and all of them; returns the exit code."""
+    told = estimate_many(asked, items)
+    fine = [t for _, t in told if isinstance(t, Estimate)]
+    for item, found in told:
+        print(f"{printable(item.name)}: {found}")
+        if isinstance(found, Estimate) and not found.fits:
+            print("  does not fit: " + " ".join([*found.reasons, *found.advice]))
+    if fine:
+        print(f"All {len(told)}: {total(fine)}")
+    n_good = sum(t.fits for t in fine)
+    if n_good == len(told):
+        return DONE
+    return FAILED_SOME if n_good else FAILED_ALL
+
+
+def _exit_code(batch: Batch) -> int:
+    """0 all done, 1 all failed, 3 some failed."""
+    if not batch.n_failed:
+        return DONE
+    return FAILED_ALL if batch.n_failed == len(batch.rows) else FAILED_SOME
 
 
 def _progress_bar() -> Progress:
