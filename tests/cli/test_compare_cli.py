@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 import tifffile
 
+import napari_fewshot as nf
 from napari_fewshot.cli import main
+from napari_fewshot.session import load_concept, save_concept
 
 FAST = ["--param", "pixel.trees=5", "--param", "pixel.leave_one_out=no"]
 FAST += ["--param", "template.leave_one_out=no"]
@@ -57,3 +59,46 @@ def test_what_fails_is_in_the_table(folder, capsys):
     assert call(folder, folder / "c1.tif", "--methods", "pixel") == 1
     assert call(folder, folder / "c1.tif", "--param", "seed=3") == 1
     assert "method.name=value" in capsys.readouterr().err
+
+
+@pytest.fixture
+def blobs(folder):
+    image = tifffile.imread(folder / "c0.tif")
+    labels = tifffile.imread(folder / "c0_labels.tif")
+    return save_concept(
+        folder / "blobs",
+        nf.Support(image, labels, classes={1: "blob"}),
+        method="pixel",
+        params={"trees": 5},
+    )
+
+
+def run(*words):
+    with pytest.raises(SystemExit) as stop:
+        main([str(word) for word in ("compare", *words)])
+    return stop.value.code
+
+
+def test_a_concept_is_compared_and_the_better_one_saved(folder, blobs, capsys):
+    query, out = folder / "c1.tif", ["--out", folder / "out"]
+    how = ["--methods", "prototype", "--models", "filters"]
+    saved = folder / "mine.fewshot"
+    assert run(query, "--concept", blobs, *how, *out, "--save", saved) == 0
+    table = pd.read_csv(folder / "out" / "comparison.csv")
+    assert set(table["name"]) == {"concept blobs", "prototype (filters)"}
+    best = table.loc[table["expected dice"].idxmax(), "name"]
+    assert f"{best} is saved: {saved}" in capsys.readouterr().out
+    assert load_concept(saved).classes == {1: "blob"}
+    chosen = ["--use", "prototype (filters)", "--save", saved]
+    assert run(query, "--concept", blobs, *how, *out, *chosen) == 0
+    assert load_concept(saved).method == "prototype"
+
+
+def test_what_cannot_be_saved_says_so_first(folder, blobs, capsys):
+    query, out = folder / "c1.tif", ["--out", folder / "none"]
+    given = [query, "--concept", blobs, "--methods", "pixel", *out]
+    assert run(*given, "--use", "pixel") == 1
+    assert "Give --save FILE" in capsys.readouterr().err
+    assert run(*given, "--use", "magic", "--save", folder / "x") == 1
+    assert "concept blobs" in capsys.readouterr().err
+    assert not (folder / "none").exists()

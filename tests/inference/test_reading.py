@@ -9,6 +9,13 @@ import pytest
 from tests import tiny_clip
 
 import napari_fewshot as nf
+from napari_fewshot.data import Hooks
+from napari_fewshot.inference import FitCache, SegmentRequest
+from napari_fewshot.inference._reading import learn_evidence
+from napari_fewshot.io import open_image
+from napari_fewshot.models.text_heads import save_head
+from napari_fewshot.session._adapt_text import fit_text_head
+from napari_fewshot.session._reading import normalise_text, sides
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,6 +104,7 @@ def test_a_support_and_a_phrase_decide_together(clip: Path, asked: list) -> None
     )
     bare = nf.segment(one.image, text=phrase.text, checkpoint=clip)
     assert np.array_equal(alone.labels, bare.labels)
+    assert alone.provenance["method"] == bare.provenance["method"] == "text"
 
 
 def test_classes_of_either_side_are_all_found(clip: Path, asked: list) -> None:
@@ -114,6 +122,7 @@ def test_vlp_learns_from_both(clip: Path, asked: list) -> None:
     text = {1: phrase.text}
     found = nf.segment(one.image, support, text=text, method="vlp", checkpoint=clip)
     assert found.provenance["choice"].startswith("vlp on")
+    assert found.provenance["method"] == "vlp"
     assert found.provenance["score_kind"] == "leave-one-out"
     assert dice(found.labels > 0, one.mask(phrase)) > 0.4
     two = nf.Support(one.image, 1 + one.mask(phrase).astype(int))
@@ -220,3 +229,34 @@ def test_the_worker_reads_as_this_process_does(clip: Path, asked: list) -> None:
         scene.image, text=phrase.text, checkpoint=clip, executor="process"
     )
     assert np.array_equal(here.labels, there.labels)
+
+
+def test_a_head_that_was_trained_again_is_read_again(
+    clip: Path, asked: list, tmp_path: Path
+) -> None:
+    scene, phrase = asked[0]
+    support = nf.Support(scene.image, scene.mask(phrase).astype(int))
+    text = normalise_text(phrase.text)
+    cache, path = FitCache(), tmp_path / "head.safetensors"
+    params = {"head": str(path)}
+    found = []
+    for seed in (0, 1):
+        options = {"kind": "query", "steps": 1, "seed": seed}
+        head = fit_text_head(support, text, checkpoint=clip, **options)
+        save_head(head, path)
+        _, reading = sides("text-head", "auto", clip, params, has_support=False)
+        request = SegmentRequest(
+            open_image(scene.image), nf.SupportSet(), text=text, reading=reading
+        )
+        first, again = (
+            learn_evidence(request, Hooks(), cache, {}).learnt for _ in range(2)
+        )
+        assert first is again
+        found.append(first)
+    assert found[0] is not found[1]
+
+
+def test_without_a_model_the_ways_to_give_one_are_named() -> None:
+    image = np.arange(1024, dtype=np.uint16).reshape(32, 32)
+    with pytest.raises(nf.WeightsError, match=r"models import FILE.*--checkpoint"):
+        nf.segment(image, text="cell")

@@ -61,3 +61,15 @@ def test_a_cancelled_session_keeps_them_and_undo_takes_them_back(blob_pair):
     session.undo()
     assert session.prediction is None
     session.close()
+
+
+def test_a_part_of_a_large_plane_is_told_as_such(request_):
+    query = request_.query
+    collector = Collector(query)
+    part = np.ones((10, 12), np.int32)
+    collector.add(PlaneResult(1, part, {1: 0.8}, region=(20, 30, 30, 42)))
+    found = partial_prediction(request_, collector, "Stopped.", "process")
+    notes = found.provenance["notes"]
+    assert notes == ["A part was done, of 1 of 4 planes. Stopped."]
+    assert found.present == {1: True}
+    assert int(np.asarray(found.labels[1]).sum()) == 120

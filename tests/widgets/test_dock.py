@@ -270,7 +270,7 @@ def test_rgb_and_multiscale(make_dock, viewer, blob_pair):
     viewer.add_image([colour, colour[::2, ::2]], name="slide", multiscale=True)
     viewer.add_labels(labels, name="masks")
     dock = make_dock()
-    assert dock.image_panel.level.count() == 2
+    assert dock.image_panel.level.count() == 3, "auto, and one per level"
     dock.support_panel.layers_button.click()
     run(dock)
     result = dock.binding.result_layer

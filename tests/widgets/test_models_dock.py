@@ -10,11 +10,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QAbstractButton, QComboBox, QLineEdit
+from qtpy.QtWidgets import QAbstractButton, QComboBox, QFileDialog, QLineEdit
 
 from napari_fewshot.models import _registry, installed_models, read_settings
 from napari_fewshot.models._places import weights_of
 from napari_fewshot.models.sam._unet import ClickUnet
+from tests import tiny_clip
 
 from .conftest import until
 
@@ -164,6 +165,23 @@ def test_import_and_errors(dock, tmp_path):
     until(lambda: not dock.task.is_running, "the import")
     assert row(dock, UNET)[1] == "installed"
     assert UNET in dock.message.text()
+
+
+def test_a_folder_is_imported(dock, tmp_path, monkeypatch):
+    folder = tiny_clip.write(tmp_path / "clip")
+    monkeypatch.setattr(
+        QFileDialog, "getExistingDirectory", lambda *_, **__: str(folder)
+    )
+    dock.table.select("filters")
+    dock.import_folder_button.click()
+    until(lambda: not dock.task.is_running, "the import")
+    assert "open_clip/clip is installed" in dock.message.text()
+    assert weights_of("open_clip/clip").is_dir()
+    (tmp_path / "empty").mkdir()
+    dock.ask_import(tmp_path / "empty")
+    until(lambda: not dock.task.is_running, "the refusal")
+    assert "is installed" not in dock.message.text()
+    assert "folder" in dock.message.text()
 
 
 def test_settings_are_kept(dock):

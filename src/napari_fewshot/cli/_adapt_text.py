@@ -105,8 +105,8 @@ def head_command(
     device: Device = "auto",
 ) -> None:
     """Train a small head that finds phrases on annotated examples."""
+    from napari_fewshot.cli._pairs import support_from
     from napari_fewshot.cli._phrases import parse_text
-    from napari_fewshot.data import Support
     from napari_fewshot.session._adapt_text import fit_text_head
 
     # typer's lists know one value per flag: `main` has joined the two.
@@ -117,7 +117,7 @@ def head_command(
     many: list[str] = said if len(said) > 1 else []
     with stoppable() as hooks:
         head = fit_text_head(
-            [Support(a, b) for a, b in files],
+            [support_from(a, b) for a, b in files],
             parse_text(text, one),
             kind=kind,
             model=model,

@@ -13,12 +13,15 @@ from napari_fewshot.cli import _options as o  # noqa: TC001 - typer reads it
 from napari_fewshot.cli._adapt_text import adapt_text_app
 from napari_fewshot.cli._benchmark_app import benchmark_app
 from napari_fewshot.cli._check import check_command
+from napari_fewshot.cli._cluster import cluster_app
 from napari_fewshot.cli._concept import concept_app
 from napari_fewshot.cli._contrast import compare_command
+from napari_fewshot.cli._convert import convert_command
 from napari_fewshot.cli._encode import encode
 from napari_fewshot.cli._everything import everything
 from napari_fewshot.cli._explain import explain_command
 from napari_fewshot.cli._models import models_app
+from napari_fewshot.cli._pairs import joined
 from napari_fewshot.cli._propagate import propagate_command
 from napari_fewshot.cli._where import where_command
 from napari_fewshot.errors import FewShotError
@@ -39,9 +42,11 @@ app = typer.Typer(
 app.add_typer(models_app, name="models")
 app.add_typer(benchmark_app, name="benchmark")
 app.add_typer(concept_app, name="concept")
+app.add_typer(cluster_app, name="cluster")
 app.add_typer(adapt_text_app, name="adapt-text")
 app.command()(encode)
 app.command()(everything)
+app.command("convert")(convert_command)
 app.command("propagate")(propagate_command)
 app.command("compare")(compare_command)
 app.command("check")(check_command)
@@ -60,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     is_debug = "--debug" in words
     try:
-        words = _join_supports([w for w in words if w != "--debug"])
+        words = joined([w for w in words if w != "--debug"])
         code = app(args=words, prog_name="napari-fewshot", standalone_mode=False)
     except typer.Exit as stop:
         raise SystemExit(stop.exit_code) from None
@@ -83,22 +88,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _say(f"Something unexpected went wrong: {error}. --debug shows the details.")
         raise SystemExit(FAILED) from None
     raise SystemExit(code if isinstance(code, int) else OK)
-
-
-def _join_supports(words: list[str]) -> list[str]:
-    """Make one value of the two that follow each ``--support``."""
-    joined = []
-    at = 0
-    while at < len(words):
-        joined.append(words[at])
-        if words[at] == "--support":
-            pair = words[at + 1 : at + 3]
-            if len(pair) < 2 or any(w.startswith("--") for w in pair):
-                raise typer.BadParameter("--support needs two files: IMAGE MASK.")
-            joined.append("\0".join(pair))
-            at += 2
-        at += 1
-    return joined
 
 
 def _say(message: str) -> None:
@@ -176,6 +165,14 @@ def segment(
     device: o.Device = "auto",
     scheduler: o.Scheduler = None,
     overwrite: o.Overwrite = False,
+    region: o.RegionOf = None,
+    inside: o.Inside = None,
+    jobs: o.Jobs = None,
+    output_format: o.Format = None,
+    measure: o.Measure = False,
+    workers: o.Workers = 1,
+    level: o.Level = "auto",
+    dry_run: o.DryRun = False,
 ) -> None:
     """Segment files, folders or globs by examples, phrases or prompts."""
     from napari_fewshot.cli._segment import BatchOptions, run_batch
@@ -206,6 +203,14 @@ def segment(
             text_model=text_model,
             text_share=text_share,
             modality=modality,
+            jobs=jobs,
+            format=output_format,
+            measure=measure,
+            workers=workers,
+            level=level,
+            dry_run=dry_run,
+            region=region,
+            inside=inside,
         ),
     )
     raise typer.Exit(code)

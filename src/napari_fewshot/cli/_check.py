@@ -66,7 +66,7 @@ def given_supports(pairs: list[str], concept: Path | None, classes: list[str]) -
         If both are given.
     """
     from napari_fewshot.cli._given import parse_pairs
-    from napari_fewshot.data import Support
+    from napari_fewshot.cli._pairs import support_from
     from napari_fewshot.errors import DataError
 
     if concept is not None:
@@ -76,7 +76,7 @@ def given_supports(pairs: list[str], concept: Path | None, classes: list[str]) -
     names = {int(k): v[0] for k, v in parse_pairs(classes, "--class").items()}
     # typer's lists know one value per flag: `main` has joined the two.
     files = [item.split("\0", 1) for item in pairs]
-    return [Support(a, b, classes=names or None) for a, b in files]
+    return [support_from(a, b, classes=names or None) for a, b in files]
 
 
 def _show(table: pd.DataFrame) -> None:

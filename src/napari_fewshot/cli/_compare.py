@@ -10,7 +10,14 @@ import numpy as np
 
 from napari_fewshot.errors import DataError, FewShotError
 from napari_fewshot.evaluation import evaluate
-from napari_fewshot.io import SUFFIXES, open_labels, stem_of, suffix_of, write_text
+from napari_fewshot.io import (
+    SUFFIXES,
+    is_store,
+    open_labels,
+    stem_of,
+    suffix_of,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,7 +91,7 @@ def compare(
 def _pairs(predicted: Path, truth: Path) -> list[tuple[str, Path, Path]]:
     if predicted.is_dir() != truth.is_dir():
         raise DataError("Give two files or two folders, not one of each.")
-    if not predicted.is_dir() or suffix_of(predicted) == ".zarr":
+    if not predicted.is_dir() or is_store(predicted):
         return [(stem_of(predicted), predicted, truth)]
     theirs = {
         stem_of(p): p for p in sorted(truth.iterdir()) if suffix_of(p) in SUFFIXES

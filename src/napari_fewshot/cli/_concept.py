@@ -116,12 +116,12 @@ def _supports(
     pairs: list[str], classes: list[str], options: dict[str, Any]
 ) -> list[Any]:
     from napari_fewshot.cli._given import parse_pairs
-    from napari_fewshot.data import Support
+    from napari_fewshot.cli._pairs import support_from
 
     names = {int(k): v[0] for k, v in parse_pairs(classes, "--class").items()}
     # typer's lists know one value per flag: `main` has joined the two.
     files = [item.split("\0", 1) for item in pairs]
-    return [Support(a, b, classes=names or None, **options) for a, b in files]
+    return [support_from(a, b, classes=names or None, **options) for a, b in files]
 
 
 def _image_options(scale: str | None, channels: str | None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from napari_fewshot.data import Concept
     from napari_fewshot.session import Comparison
 
 
@@ -25,8 +26,27 @@ def compare_command(
         typer.Option("--support", metavar="IMAGE MASK", help="An example; repeatable."),
     ] = None,
     methods: Annotated[
-        str, typer.Option(help="Methods, by commas. See: methods")
-    ] = "auto,template",
+        str | None,
+        typer.Option(
+            help="Methods, by commas; see: methods. Default: auto,template; with "
+            "--concept: auto."
+        ),
+    ] = None,
+    concept: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A .fewshot file, with supports of its own; repeatable. Without "
+            "--support the methods learn from the first."
+        ),
+    ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(help="Save one of them as a .fewshot file; see --use."),
+    ] = None,
+    use: Annotated[
+        str | None,
+        typer.Option(help="Which, by name; default: highest expected Dice."),
+    ] = None,
     models: Annotated[
         str | None,
         typer.Option(help="Models for the methods that use one. See: models list"),
@@ -48,9 +68,12 @@ def compare_command(
 ) -> None:
     """Segment images with several methods and models and compare the results."""
     supports = [tuple(item.split("\0", 1)) for item in support or []]
+    usual = "auto" if concept else "auto,template"
     job = CompareJob(
         supports=[(a, b) for a, b in supports],
-        methods=_names(methods),
+        methods=[*_names(usual if methods is None else methods), *(concept or [])],
+        save=save,
+        use=use,
         models=None if models is None else _names(models),
         params=read_params(param or []),
         classes=classes or [],
@@ -68,7 +91,7 @@ class CompareJob:
     """Options of ``compare``, checked one by one when they are used."""
 
     supports: Sequence[tuple[str, str]]
-    methods: Sequence[str]
+    methods: Sequence[Any]
     models: Sequence[str] | None
     params: Mapping[str, Mapping[str, Any]]
     classes: Sequence[str]
@@ -77,6 +100,8 @@ class CompareJob:
     channels: Sequence[int] | None
     device: str
     out: Path
+    save: Path | None = None
+    use: str | None = None
 
     def run(self, queries: Sequence[str]) -> int:
         """Compare on every image; returns the exit code.
@@ -99,19 +124,22 @@ class CompareJob:
             FAILED_SOME,
             find_files,
         )
-        from napari_fewshot.session._comparison import make_candidates
+        from napari_fewshot.session._contenders import make_contenders
 
-        make_candidates(self.methods, self.models, self.params)
+        found = make_contenders(self.methods, self.models, self.params)
+        self._check_use([candidate.name for candidate in found])
         supports = self._open_supports()
         tables: list[pd.DataFrame] = []
         records: dict[str, Any] = {}
+        concepts: dict[str, Concept] = {}
         names: set[str] = set()
         for path in find_files(queries):
             stem = _unique(path, names)
-            tables.append(self._one(path, stem, supports, records))
+            tables.append(self._one(path, stem, supports, records, concepts))
             # After every image: an interruption keeps what is done.
             self._report(pd.concat(tables, ignore_index=True), records)
         table = pd.concat(tables, ignore_index=True)
+        self._save(table, concepts)
         failed = int((table["status"] != "done").sum())
         if not failed:
             return DONE
@@ -119,19 +147,60 @@ class CompareJob:
 
     def _open_supports(self) -> Any:
         from napari_fewshot.cli._given import parse_pairs
-        from napari_fewshot.data import Support, SupportSet
-        from napari_fewshot.io import resolve_support
+        from napari_fewshot.cli._pairs import support_from
+        from napari_fewshot.data import SupportSet
+        from napari_fewshot.io import is_concept, resolve_support
 
         pairs = parse_pairs(self.classes, "--class")
         names = {number: words[0] for number, words in pairs.items()} or None
         supports = SupportSet(
-            [resolve_support(Support(a, b, classes=names)) for a, b in self.supports]
+            [
+                resolve_support(support_from(a, b, classes=names))
+                for a, b in self.supports
+            ]
         )
-        supports.check()
+        if len(supports) or not any(is_concept(item) for item in self.methods):
+            supports.check()
         return supports
 
+    def _check_use(self, names: Sequence[str]) -> None:
+        from napari_fewshot.errors import DataError
+
+        if self.use is None:
+            return
+        if self.save is None:
+            raise DataError("--use says what --save keeps. Give --save FILE, too.")
+        if self.use not in names:
+            raise DataError(
+                f"--use {self.use} is none of what is compared: {', '.join(names)}."
+            )
+
+    def _save(self, table: pd.DataFrame, concepts: Mapping[str, Concept]) -> None:
+        """Save the chosen candidate, or the best, as a concept."""
+        from napari_fewshot.errors import DataError
+        from napari_fewshot.session import save_concept
+
+        if self.save is None:
+            return
+        name = self.use
+        if name is None and concepts:
+            done = table[table["status"] == "done"]
+            means = done.groupby("name")["expected dice"].mean()
+            name = str(means.idxmax()) if means.notna().any() else None
+        if name is None or name not in concepts:
+            raise DataError(
+                "Nothing could be saved as a concept: what was to be saved did not run."
+            )
+        path = save_concept(self.save, concepts[name])
+        print(f"{name} is saved: {path}")
+
     def _one(
-        self, path: Path, stem: str, supports: Any, records: dict[str, Any]
+        self,
+        path: Path,
+        stem: str,
+        supports: Any,
+        records: dict[str, Any],
+        concepts: dict[str, Concept],
     ) -> pd.DataFrame:
         """Compare on one image and write what came of it; returns its rows."""
         import pandas as pd
@@ -168,6 +237,7 @@ class CompareJob:
                 )
             table = found.table
             files = _write(self.out, path, stem, found, records)
+            concepts.update({name: found.concept(name) for name in found.predictions})
             table.insert(0, "file", [files.get(n, "") for n in table["name"]])
         except FewShotError as error:
             failed = {"file": "", "name": "", "status": "failed"}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from napari_fewshot.cli._pairs import support_from
 from napari_fewshot.cli._phrases import parse_for_both, parse_text, split_params
-from napari_fewshot.data import Support, SupportSet, TextChoice
+from napari_fewshot.data import SupportSet, TextChoice
 from napari_fewshot.errors import DataError
 from napari_fewshot.io import resolve_support
 from napari_fewshot.methods import get_method, params_to_dict, parse_params
@@ -80,7 +81,7 @@ def open_given(
     """
     names = {int(k): v[0] for k, v in parse_pairs(options.classes, "--class").items()}
     given = [
-        resolve_support(Support(image, mask, classes=names or None, axes=None))
+        resolve_support(support_from(image, mask, classes=names or None, axes=None))
         for image, mask in options.supports
     ]
     given = [*(() if concept is None else concept.support), *given]

@@ -12,7 +12,12 @@ Queries = Annotated[
 ]
 Pairs = Annotated[
     list[str] | None,
-    typer.Option("--support", metavar="IMAGE MASK", help="An example; repeatable."),
+    typer.Option(
+        "--support",
+        metavar="IMAGE MASK",
+        help="An example; repeatable. With --ignore LABEL beside it: the number that "
+        "masks hold where nobody knows.",
+    ),
 ]
 Project = Annotated[
     Path | None, typer.Option(help="Take supports and classes from a project.")
@@ -56,9 +61,35 @@ Checkpoint = Annotated[
     Path | None, typer.Option(help="Weights of your own: a file or folder.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+RegionOf = Annotated[
+    str | None,
+    typer.Option("--region", help="Only rows and columns y0,x0,y1,x1 of every plane."),
+]
+Inside = Annotated[
+    Path | None, typer.Option(help="Only where this mask is not 0: a labels file.")
+]
 Scheduler = Annotated[str | None, typer.Option(help="tcp://host:port")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Do finished images again.")
+]
+
+Jobs = Annotated[
+    Path | None, typer.Option(help="CSV or JSON: a row per image, see the docs.")
+]
+Format = Annotated[
+    str | None,
+    typer.Option("--format", help="tif, png, nii, ome-zarr, coco or geojson."),
+]
+Measure = Annotated[
+    bool, typer.Option("--measure", help="Write tables of objects, too.")
+]
+Workers = Annotated[
+    int, typer.Option(help="Images at once, each in a process of its own.", min=1)
+]
+
+Level = Annotated[str, typer.Option(help="Of multiscale images; 0 is the finest.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only tell how long it would take.")
 ]
 
 # Of ``benchmark text``.

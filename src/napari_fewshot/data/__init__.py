@@ -11,7 +11,18 @@ from napari_fewshot.data._classes import ClassTable, SegmentClass, default_colou
 from napari_fewshot.data._concept import Concept
 from napari_fewshot.data._embedding import Embedding
 from napari_fewshot.data._hooks import Hooks, Progress
+from napari_fewshot.data._ignored import IGNORED
 from napari_fewshot.data._image import Image, apply_window, as_plane, intensity_window
+from napari_fewshot.data._lattice import Lattice, Region
+from napari_fewshot.data._levels import (
+    Levels,
+    at_level,
+    downsampling,
+    fit_level,
+    make_levels,
+    unit_factor,
+    unit_name,
+)
 from napari_fewshot.data._prediction import Prediction
 from napari_fewshot.data._prompts import PlanePrompts, PromptSet
 from napari_fewshot.data._referring import Referring, meaning
@@ -25,14 +36,18 @@ from napari_fewshot.data._vocabulary import complete as complete_phrase
 from napari_fewshot.data._vocabulary import expand as expand_prompt
 from napari_fewshot.data._vocabulary import find as find_term
 from napari_fewshot.data._vocabulary import nearest as nearest_word
+from napari_fewshot.data._windows import WindowedImage, WindowedPrompts
 from napari_fewshot.data._wordforms import with_article, without_article
 
 __all__ = [
+    "IGNORED",
     "ClassTable",
     "Concept",
     "Embedding",
     "Hooks",
     "Image",
+    "Lattice",
+    "Levels",
     "Modality",
     "Plane",
     "PlanePrompts",
@@ -40,6 +55,7 @@ __all__ = [
     "Progress",
     "PromptSet",
     "Referring",
+    "Region",
     "Sample",
     "SegmentClass",
     "SparsePlanes",
@@ -48,17 +64,23 @@ __all__ = [
     "Term",
     "TextChoice",
     "TextPrompt",
+    "WindowedImage",
+    "WindowedPrompts",
     "apply_window",
     "as_plane",
+    "at_level",
     "complete_phrase",
     "default_colour",
+    "downsampling",
     "expand_prompt",
     "find_modality",
     "find_term",
+    "fit_level",
     "intensity_window",
     "label_axes",
     "label_shape",
     "layer_options",
+    "make_levels",
     "meaning",
     "nearest_word",
     "parse_phrase",
@@ -67,6 +89,8 @@ __all__ = [
     "resolve_axes",
     "resolve_scale",
     "tidied",
+    "unit_factor",
+    "unit_name",
     "unknown_words",
     "with_article",
     "without_article",

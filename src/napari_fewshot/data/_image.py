@@ -24,11 +24,15 @@ from napari_fewshot.errors import DataError
 
 if TYPE_CHECKING:
     from napari_fewshot._types import AnyArray, FloatArray, LazyArray
+    from napari_fewshot.data._lattice import Region
+    from napari_fewshot.data._levels import Levels
 
 MAX_DEFAULT_CHANNELS = 4
 WINDOW_PERCENTILES = (0.5, 99.5)
 N_WINDOW_PLANES = 8
 MAX_WINDOW_PIXELS = 1_000_000
+# Larger planes are never read as a whole to look at their intensities; blocks per axis.
+MAX_WHOLE_PIXELS, N_BLOCKS = 8192 * 8192, 12
 MIN_SIDE = 4
 # An image of a series is stretched to at most this many times the series' contrast.
 MIN_WINDOW_SHARE = 0.1
@@ -57,6 +61,12 @@ class Image:
         Pixel size per spatial axis (z, y, x), any one unit; None is unknown.
     name : str
         For messages and provenance.
+    unit : str
+        Name of the unit of ``scale``, such as ``"micrometer"``; empty if unknown.
+    level : int
+        Which resolution ``array`` is, where the image has several; 0 is the finest.
+    levels : Levels, optional
+        All of them.
     """
 
     array: LazyArray = field(repr=False)
@@ -64,6 +74,9 @@ class Image:
     channels: tuple[int, ...] = ()
     scale: tuple[float, ...] | None = None
     name: str = ""
+    unit: str = field(default="", kw_only=True)
+    level: int = field(default=0, kw_only=True)
+    levels: Levels | None = field(default=None, kw_only=True, repr=False)
 
     @classmethod
     def from_array(
@@ -74,6 +87,7 @@ class Image:
         channels: Any = None,
         scale: Any = None,
         name: str = "",
+        unit: str = "",
     ) -> Image:
         """Check an array and wrap it.
 
@@ -97,7 +111,8 @@ class Image:
             raise DataError(f"{what} is empty (shape {shape}); choose another image.")
         axes = resolve_axes(shape, array.dtype, axes)
         picked = _resolve_channels(shape, array.dtype, axes, channels, what)
-        image = cls(array, axes, picked, resolve_scale(scale, axes), name)
+        sizes = resolve_scale(scale, axes)
+        image = cls(array, axes, picked, sizes, name, unit=unit)
         if min(image.plane_shape) < MIN_SIDE:
             raise DataError(
                 f"{what} has planes of {image.plane_shape[0]} x {image.plane_shape[1]} "
@@ -154,10 +169,21 @@ class Image:
             int(i) for i in np.unravel_index(plane, self.leading_shape or (1,))
         )[: len(self.leading_shape)]
 
-    def label_key(self, plane: int) -> tuple[Any, ...]:
-        """Return the index of a plane in an array of `label_shape`."""
+    def label_key(self, plane: int, region: Region | None = None) -> tuple[Any, ...]:
+        """Return the index of a plane, or a part of it, in an array of `label_shape`.
+
+        Parameters
+        ----------
+        plane : int
+            Flat plane number.
+        region : (int, int, int, int), optional
+            Row and column minima, then maxima.
+        """
         index = iter(self.plane_index(plane))
-        return tuple(next(index) if a in "tz" else slice(None) for a in self.label_axes)
+        part = {"y": slice(None), "x": slice(None)}
+        if region is not None:
+            part = {"y": slice(*region[::2]), "x": slice(*region[1::2])}
+        return tuple(next(index) if a in "tz" else part[a] for a in self.label_axes)
 
     def raw_plane(self, plane: int) -> AnyArray:
         """Read one plane as stored, ``(y, x)`` or ``(y, x, c)`` of chosen channels."""
@@ -166,8 +192,13 @@ class Image:
                 f"Plane {plane} does not exist: the image has {self.n_planes} planes "
                 "(counted from 0)."
             )
+        return self.raw_window(plane, slice(None), slice(None))
+
+    def raw_window(self, plane: int, rows: slice, columns: slice) -> AnyArray:
+        """Read a part of a plane as stored, as `raw_plane` does; only that is read."""
         index = iter(self.plane_index(plane))
-        key = tuple(next(index) if a in "tz" else slice(None) for a in self.axes)
+        part = {"y": rows, "x": columns, "c": slice(None)}
+        key = tuple(next(index) if a in "tz" else part[a] for a in self.axes)
         pixels = np.asarray(self.array[key])
         left = "".join(a for a in self.axes if a not in "tz")
         if "c" in left:
@@ -175,6 +206,23 @@ class Image:
             if self.channels != tuple(range(pixels.shape[-1])):
                 pixels = pixels[..., list(self.channels)]
         return np.ascontiguousarray(pixels)
+
+    def sampled(self, plane: int, limit: int) -> AnyArray:
+        """Return about ``limit`` pixels of a plane, (N,) or (N, M) or (N, M, c).
+
+        Large planes are not read as a whole: blocks of them, evenly spread, stand for
+        the rest.
+        """
+        height, width = self.plane_shape
+        if height * width <= MAX_WHOLE_PIXELS:
+            return _thin(self.raw_plane(plane), limit)
+        side = max(1, int(np.sqrt(limit) / N_BLOCKS))
+        blocks = []
+        for top in np.linspace(0, height - min(side, height), N_BLOCKS).astype(int):
+            for left in np.linspace(0, width - min(side, width), N_BLOCKS).astype(int):
+                rows, columns = slice(top, top + side), slice(left, left + side)
+                blocks.append(self.raw_window(plane, rows, columns).ravel())
+        return np.concatenate(blocks)
 
     def plane(self, plane: int) -> FloatArray:
         """Read one plane as ``(y, x, c)`` float32 in [0, 1] by the intensity window.
@@ -214,8 +262,10 @@ class Image:
         if self.n_planes == 1 or "z" in self.axes:
             return self.window
         if pixels is None:
-            pixels = self.raw_plane(plane)
-        low, high = intensity_window([_thin(pixels, MAX_WINDOW_PIXELS)])
+            seen = self.sampled(plane, MAX_WINDOW_PIXELS)
+        else:
+            seen = _thin(pixels, MAX_WINDOW_PIXELS)
+        low, high = intensity_window([seen])
         least = MIN_WINDOW_SHARE * (self.window[1] - self.window[0])
         return low, max(high, low + least)
 
@@ -225,7 +275,7 @@ class Image:
         step = max(1, self.n_planes // N_WINDOW_PLANES)
         planes = list(range(step // 2, self.n_planes, step))[:N_WINDOW_PLANES]
         limit = MAX_WINDOW_PIXELS // len(planes)
-        return intensity_window([_thin(self.raw_plane(i), limit) for i in planes])
+        return intensity_window([self.sampled(i, limit) for i in planes])
 
     def relative_position(self, plane: int) -> float | None:
         """Return where along z a plane lies, in [0, 1]; None without a z axis."""
@@ -235,6 +285,10 @@ class Image:
         depth = self.leading_shape[axes.index("z")]
         z = self.plane_index(plane)[axes.index("z")]
         return (z + 0.5) / depth
+
+    def frame(self, plane: int) -> tuple[float, float, float, float] | None:
+        """Return where on a larger plane a plane lies; None: it is a whole one."""
+        return None
 
     def plane_digest(self, plane: int) -> str:
         """Return a hash of the pixels of one plane (chosen channels only)."""

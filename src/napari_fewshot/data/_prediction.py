@@ -52,6 +52,9 @@ class Prediction:
         The plane whose annotation would teach most.
     redundant : tuple of str
         Supports that teach nothing new beside the others.
+    tracks : Tracks, optional
+        Objects through time or depth, where they were linked: ``.table``, ``.points``
+        and ``.graph`` are those of a napari Tracks layer.
     """
 
     labels: Any
@@ -69,3 +72,4 @@ class Prediction:
     plane_novelty: np.ndarray[Any, Any] | None = None
     suggested: int | None = None
     redundant: tuple[str, ...] = ()
+    tracks: Any = None

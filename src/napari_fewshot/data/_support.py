@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_fewshot.data._ignored import IGNORED, checked_ignore, with_ignored
 from napari_fewshot.data._image import Image
+from napari_fewshot.data._levels import common_level, unit_name
 from napari_fewshot.errors import DataError, SupportError
 
 if TYPE_CHECKING:
@@ -48,6 +50,12 @@ class Support:
     name : str, optional
     planes : sequence of int, optional
         Use only these planes of a stack. Default: every plane that has foreground.
+    unit : str
+        Unit of ``scale``, such as ``"micrometer"``; empty if unknown.
+    ignore : array, path or object with ``.data``, optional
+        Of the shape of the labels, not zero where nobody knows: nothing is learnt from
+        there and no score counts it. For images that are annotated in part: labels of
+        zero are "surely not the class" elsewhere only.
 
     Raises
     ------
@@ -65,10 +73,12 @@ class Support:
     channels: Any = None
     name: str = ""
     planes: Sequence[int] | None = None
+    unit: str = ""
+    ignore: Any = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Unwrap layers and check everything that is already in memory."""
-        for attribute in ("image", "labels"):
+        for attribute in ("image", "labels", "ignore"):
             value = getattr(self, attribute)
             if hasattr(value, "data") and hasattr(value, "events"):
                 self._adopt_layer(attribute, value)
@@ -80,6 +90,8 @@ class Support:
 
     def _adopt_layer(self, attribute: str, layer: Any) -> None:
         options = layer_options(layer)
+        other = self.labels if attribute == "image" else self.image
+        options.update(common_level(layer, options, other))
         object.__setattr__(self, attribute, options.pop("array"))
         if attribute == "image":
             for key, value in options.items():
@@ -88,10 +100,9 @@ class Support:
 
     @property
     def is_path(self) -> bool:
-        """Whether the image or the labels are still a path."""
-        return isinstance(self.image, (str, os.PathLike)) or isinstance(
-            self.labels, (str, os.PathLike)
-        )
+        """Whether the image, the labels or what to ignore are still a path."""
+        given = (self.image, self.labels, self.ignore)
+        return any(isinstance(value, (str, os.PathLike)) for value in given)
 
     @cached_property
     def source(self) -> Image:
@@ -103,6 +114,7 @@ class Support:
                 channels=self.channels,
                 scale=self.scale,
                 name=self.name or "support",
+                unit=self.unit,
             )
         except SupportError:
             raise
@@ -129,6 +141,10 @@ class Support:
         return labels
 
     @cached_property
+    def _ignore_array(self) -> Any:
+        return checked_ignore(self.ignore, self.source.label_shape)
+
+    @cached_property
     def _chosen(self) -> tuple[int, ...]:
         """Planes that may teach: the chosen ones, else all."""
         count = self.source.n_planes
@@ -148,7 +164,13 @@ class Support:
 
     @cached_property
     def _stored_values(self) -> frozenset[int]:
-        return frozenset().union(*self._plane_values.values()) - {0}
+        found = frozenset().union(*self._plane_values.values())
+        if found == {IGNORED}:
+            raise SupportError(
+                f"All of {self.name or 'a support'!r} is ignored, so it teaches "
+                "nothing. Ignore less of it, or leave it out."
+            )
+        return found - {0, IGNORED}
 
     @cached_property
     def label_values(self) -> tuple[int, ...]:
@@ -177,7 +199,7 @@ class Support:
         """
         if self.planes is not None:
             return self._chosen
-        found = tuple(i for i, v in self._plane_values.items() if v - {0})
+        found = tuple(i for i, v in self._plane_values.items() if v - {0, IGNORED})
         if found:
             return found
         count = len(self._chosen)
@@ -185,10 +207,10 @@ class Support:
         return tuple(int(i) for i in np.linspace(0, count - 1, take + 2)[1:-1].round())
 
     def label_plane(self, plane: int) -> LabelArray:
-        """Read the labels of one plane, ``(y, x)`` int32."""
+        """Read the labels of one plane, ``(y, x)`` int32; -1 where they are ignored."""
         labels = self._raw_labels(plane)
         if self._stored_values == {255}:
-            labels = labels == 255
+            labels = np.where(labels == 255, 1, labels)
         found: LabelArray = labels.astype(np.int32)
         return found
 
@@ -209,7 +231,7 @@ class Support:
         labels = np.asarray(self._label_array[source.label_key(plane)])
         kind = labels.dtype.kind
         if kind == "b":
-            return labels.astype(np.uint8)
+            labels = labels.astype(np.uint8)
         if kind == "f" and not (np.isfinite(labels) & (labels == labels.round())).all():
             raise SupportError(
                 "The mask holds fractions or NaN; labels are whole numbers. Threshold "
@@ -218,9 +240,13 @@ class Support:
         if labels.size and labels.min() < 0:
             raise SupportError(
                 "The mask holds negative labels; 0 is background and classes start at "
-                "1. Set the negative pixels to 0 first."
+                "1. Set the negative pixels to 0 first; if they mean that nobody "
+                "knows, say so by ignore=mask < 0."
             )
-        return labels
+        ignore = self._ignore_array
+        if ignore is None:
+            return labels
+        return with_ignored(labels, ignore[self.source.label_key(plane)])
 
 
 class SupportSet(Sequence[Support]):
@@ -310,8 +336,8 @@ def layer_options(layer: Any) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``array``, ``name``, ``scale`` (None unless set) and ``axes`` (None unless the
-        layer's axis labels are letters of ``tzcyx``).
+        ``array``, ``name``, ``scale`` (None unless set), ``unit`` (empty for pixels)
+        and ``axes`` (None unless the layer's axis labels are letters of ``tzcyx``).
     """
     array = layer.data
     if getattr(layer, "multiscale", False):
@@ -337,6 +363,7 @@ def layer_options(layer: Any) -> dict[str, Any]:
         "name": str(getattr(layer, "name", "")),
         "scale": spatial,
         "axes": axes,
+        "unit": unit_name(next(reversed(getattr(layer, "units", None) or ()), "")),
     }
 
 
@@ -355,7 +382,7 @@ def _distinct(labels: AnyArray) -> frozenset[int]:
     """Return the distinct values; much faster than sorting for small whole numbers."""
     if labels.size == 0 or not labels.any():
         return frozenset({0})
-    if labels.dtype.kind != "f" and labels.max() < MAX_COUNTED:
+    if labels.dtype.kind != "f" and 0 <= labels.min() <= labels.max() < MAX_COUNTED:
         return frozenset(int(v) for v in np.flatnonzero(np.bincount(labels.ravel())))
     return frozenset(int(v) for v in np.unique(labels))
 

@@ -31,7 +31,7 @@ def check_request(request: SegmentRequest, *, needs_evidence: bool = True) -> No
     """
     _check_text(request)
     if request.prompts:
-        _check_prompts(request)
+        check_prompts(request)
     told = request.prompts or request.text
     if len(request.support) or (needs_evidence and not told):
         request.support.check()
@@ -70,7 +70,7 @@ def _check_text(request: SegmentRequest) -> None:
             seen[word] = value
 
 
-def _check_prompts(request: SegmentRequest) -> None:
+def check_prompts(request: SegmentRequest) -> None:
     """Refuse prompts that are not on the image."""
     query = request.query
     shape = query.plane_shape

@@ -47,7 +47,8 @@ class Fit:
     """What planes need: what was learnt, names of classes, who follows prompts.
 
     Notes tell the user what was done to the supports, or could not be known; trust is
-    how far a phrase decides its map, in [0, 1].
+    how far a phrase decides its map, in [0, 1]; absence is how likely images without
+    a class are, see `absence_of`.
     """
 
     learnt: Learnt
@@ -59,6 +60,7 @@ class Fit:
     notes: list[str] = field(default_factory=list)
     banks: dict[int, ShapeBank] = field(default_factory=dict)
     trust: dict[int, float] = field(default_factory=dict)
+    absence: dict[int, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -144,7 +146,39 @@ def learn(
     used = {v: n for v, n in names.items() if v in classes or v in asked}
     prompting = prepare_prompting(request, learnt, samples, classes, encoder)
     banks = banks_of(samples, names) if params.instances == "alike" else {}
-    return Fit(learnt, used, encoder, digests, fillable, prompting, notes, banks)
+    return Fit(
+        learnt,
+        used,
+        encoder,
+        digests,
+        fillable,
+        prompting,
+        notes,
+        banks,
+        absence=absence_of(samples, classes),
+    )
+
+
+def absence_of(samples: Sequence[Sample], classes: Sequence[int]) -> dict[int, float]:
+    """Return how likely an image is without a class that every support shows.
+
+    Laplace's rule of succession: after n supports that all show it, 1 / (n + 2). With
+    a support that does not, methods judge presence by themselves: nothing is said.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        The supports.
+    classes : sequence of int
+        Their classes.
+    """
+    groups = {s.group for s in samples}
+    found = {}
+    for value in classes:
+        shown = {s.group for s in samples if (s.labels == value).any()}
+        if shown == groups:
+            found[value] = 1 / (len(groups) + 2)
+    return found
 
 
 def _unsupported(

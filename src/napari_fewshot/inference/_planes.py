@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fewshot.data import Hooks, Plane, plane_of
+from napari_fewshot.data import Hooks, Plane, WindowedImage, plane_of
 from napari_fewshot.inference._alike import objects_alike
 from napari_fewshot.inference._anchors import follow_anchors
 from napari_fewshot.inference._checks import is_constant
@@ -20,7 +20,7 @@ from napari_fewshot.ops import probabilities_to_labels, soft_dice, split_instanc
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from napari_fewshot._types import FloatArray, LabelArray
+    from napari_fewshot._types import BoolArray, FloatArray, LabelArray
     from napari_fewshot.inference._learn import Fit
     from napari_fewshot.inference._tally import Tally
     from napari_fewshot.methods import Answer, CommonParams
@@ -49,7 +49,10 @@ def look_at_all(
     done_before: int,
 ) -> Iterator[Looked]:
     """Segment planes in order; those that help one another come a block at a time."""
-    neighbours = _neighbours(fit, params, len(planes))
+    neighbours = None
+    if not isinstance(request.query, WindowedImage):
+        # Windows of a plane are no neighbours in depth, and must not see one another.
+        neighbours = _neighbours(fit, params, len(planes))
     size = 1
     if neighbours is not None:
         size = block_size(request.query.plane_shape, len(fit.names))
@@ -96,8 +99,9 @@ def _look_at(request: SegmentRequest, number: int, fit: Fit, hooks: Hooks) -> Lo
         blank = {v: np.zeros(query.plane_shape, np.float32) for v in fit.names}
         return Looked(number, digest, None, blank)
     position = query.relative_position(number)
-    seen = Plane(query.plane(number), position, query.pixel_size)
-    key = f"{digest} {query.window} {position} {query.pixel_size}"
+    frame = query.frame(number)
+    seen = Plane(query.plane(number), position, query.pixel_size, frame=frame)
+    key = f"{digest} {query.window} {position} {query.pixel_size} {frame}"
     known = learnt.recall(key)
     if known is None:
         known = _predict(learnt.fitted, seen, hooks)
@@ -154,14 +158,7 @@ def finish_plane(
     if seen is not None and fit.prompting is not None:
         followed = fit.prompting.apply(number, seen, maps, hooks)
         maps, answers = followed.maps, followed.answers
-    labels = probabilities_to_labels(
-        maps,
-        threshold=params.threshold,
-        min_area=params.min_area,
-        max_area=params.max_area,
-        fill_holes=fit.fillable if params.fill_holes else False,
-        largest_only=params.largest_only,
-    )
+    labels = _labels_of(request, maps, fit, params)
     novelty = 0.0
     if learnt.familiarity is not None and seen is not None:
         novelty = learnt.familiarity.novelty(seen.image)
@@ -171,10 +168,7 @@ def finish_plane(
         if value in answers and answers[value].scores:
             score = max(0.0, min(1.0, float(np.mean(answers[value].scores[:1]))))
         mask = labels == value
-        if learnt.judge is not None and seen is not None and mask.any():
-            # What the mask teaches about the supports says most about this plane.
-            taught = learnt.judge.expected_dice(seen.image, value, mask)
-            score = (score + JUDGE_WEIGHT * taught) / (1 + JUDGE_WEIGHT)
+        score = _second_look(value, score, mask, seen, fit, query.n_planes)
         score *= fit.trust.get(value, 1.0)
         scores[value] = score
         tally.add(value, score, bool(mask.any()))
@@ -197,7 +191,50 @@ def finish_plane(
         {v: a.candidates for v, a in answers.items() if len(a.candidates)},
         {v: a.scores for v, a in answers.items()},
         novelty,
+        digest=looked.digest,
     )
+
+
+def _labels_of(
+    request: SegmentRequest,
+    maps: Mapping[int, FloatArray],
+    fit: Fit,
+    params: CommonParams,
+) -> LabelArray:
+    """Turn maps into labels; rules about whole objects are not for windows of them."""
+    if isinstance(request.query, WindowedImage):
+        threshold = params.threshold
+        return probabilities_to_labels(maps, threshold=threshold, fill_holes=False)
+    return probabilities_to_labels(
+        maps,
+        threshold=params.threshold,
+        min_area=params.min_area,
+        max_area=params.max_area,
+        fill_holes=fit.fillable if params.fill_holes else False,
+        largest_only=params.largest_only,
+    )
+
+
+def _second_look(
+    value: int,
+    score: float,
+    mask: BoolArray,
+    seen: Plane | None,
+    fit: Fit,
+    n_planes: int,
+) -> float:
+    """Return the expected Dice of a mask, with what it would teach about the supports.
+
+    That says most about this plane. An empty mask teaches nothing: of a stack many
+    planes are without a class, of single images few, as far as the supports show.
+    """
+    if not mask.any():
+        return min(score, fit.absence.get(value, 1.0)) if n_planes == 1 else score
+    judge = fit.learnt.judge
+    if judge is None or seen is None:
+        return score
+    taught = judge.expected_dice(seen.image, value, mask)
+    return (score + JUDGE_WEIGHT * taught) / (1 + JUDGE_WEIGHT)
 
 
 def _objects(labels: LabelArray, answers: Mapping[int, Answer]) -> LabelArray:

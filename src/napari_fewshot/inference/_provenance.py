@@ -7,6 +7,7 @@ import platform
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Protocol
 
+from napari_fewshot.inference._reading import leading_method
 from napari_fewshot.methods import params_to_dict
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def provenance_of(
     query = request.query
     return {
         **_text_record(request, fit),
-        "method": _method_of(request),
+        "method": leading_method(request)[0].spec.name,
         "model": None if fit.model is None else fit.model.spec.name,
         "weights_sha256": getattr(fit.model, "sha256", None),
         "choice": fit.learnt.fitted.choice,
@@ -100,12 +101,6 @@ def provenance_of(
         "notes": [*getattr(fit.model, "notes", ()), *fit.notes],
         "seed": params.seed,
     }
-
-
-def _method_of(request: SegmentRequest) -> str:
-    """Return who decided: without supports the method that read the text."""
-    by_text = request.text and not len(request.support)
-    return request.reading.method if by_text else request.method
 
 
 def _text_record(request: SegmentRequest, fit: Fit) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import textwrap
 import time
@@ -175,7 +176,11 @@ def _none_installed(method: str, kinds: Sequence[str]) -> str:
     own = (s for s in fitting if s.name.startswith(f"{method}/"))
     best = next(own, next((s for s in fitting if s.download_url), fitting[0]))
     lacks = "that reads text" if len(kinds) > 1 else f"for the method {method!r}"
-    return f"No model {lacks} is installed. {how_to_get(best)}"
+    return (
+        f"No model {lacks} is installed. {how_to_get(best)} Or use weights that you "
+        "have: install them with napari-fewshot models import FILE, or name them with "
+        "checkpoint=... (--checkpoint FILE on the command line)."
+    )
 
 
 def _wrong_kind(method: str, model: str, kinds: Sequence[str]) -> str:
@@ -204,7 +209,17 @@ def _key(request: SegmentRequest, model: Any, values: CommonParams) -> list[Any]
         model.spec.name,
         getattr(model, "sha256", ""),
         params_to_dict(values),
+        _file_digest(getattr(values, "head", "")),
     ]
+
+
+def _file_digest(path: str) -> str:
+    """Return the SHA-256 of a file; "" if there is none, its reader says so."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError):
+        return ""
 
 
 def _read(
@@ -308,6 +323,8 @@ def _joined(
         learnt=learnt,
         names={v: n for v, n in names.items() if v in {*seen.names, *request.text}},
         fillable={**dict.fromkeys(request.text, False), **seen.fillable},
+        # Phrases say themselves what is not there.
+        absence={},
         notes=list(dict.fromkeys([*seen.notes, *read.notes])),
     )
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from napari_fewshot._types import BoolArray, FloatArray, LabelArray
     from napari_fewshot.data import Image, PromptSet, SupportSet, TextPrompt
     from napari_fewshot.inference._evidence import Evidence
+    from napari_fewshot.methods import Reliability
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +48,12 @@ class SegmentRequest:
         phrases fit; or say whether they are understood. See `run_task`.
     options : dict
         Of the task; see `run_task`.
+    region : (int, int, int, int), optional
+        Segment only this part of every plane: row and column minima, then maxima.
+    inside : array, optional
+        Segment only where this is not 0: (H, W), or the shape of the labels.
+    first : (float, float), optional
+        Row and column of what is wanted first, where planes come in tiles.
     """
 
     query: Image
@@ -64,6 +71,9 @@ class SegmentRequest:
     device: str = "auto"
     task: str = "segment"
     options: Mapping[str, Any] = field(default_factory=dict)
+    region: tuple[int, int, int, int] | None = None
+    inside: Any = None
+    first: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +99,13 @@ class PlaneResult:
         How unlike the supports the plane is; above 1 it is unfamiliar. 0: not known.
     evidence : dict of int to Evidence
         Intermediates per class, where the task was to explain.
+    region : (int, int, int, int), optional
+        The part of the plane that the arrays are of: row and column minima, then
+        maxima. None: all of it. A part may come again, better.
+    digest : str
+        Fingerprint of the pixels that were segmented.
+    linked : bool
+        Whether object numbers hold over all planes already.
     """
 
     plane: int
@@ -100,6 +117,9 @@ class PlaneResult:
     candidate_scores: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
     novelty: float = 0.0
     evidence: Mapping[int, Evidence] = field(default_factory=dict)
+    region: tuple[int, int, int, int] | None = None
+    digest: str = ""
+    linked: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +140,13 @@ class Summary:
         The plane whose annotation would teach most: unsure and unlike the supports.
     redundant : tuple of str
         Supports that teach nothing new beside the others.
+    fillable : dict of int to bool
+        Whether holes of a class are filled, where that was asked for.
+    reliability : Reliability, optional
+        What the supports say of themselves: whoever puts several runs together needs
+        it.
+    tracks : Tracks, optional
+        Objects through time or depth, where they were linked.
     """
 
     classes: Mapping[int, str]
@@ -131,6 +158,9 @@ class Summary:
     provenance: dict[str, Any] = field(default_factory=dict)
     suggested: int | None = None
     redundant: tuple[str, ...] = ()
+    fillable: Mapping[int, bool] = field(default_factory=dict)
+    reliability: Reliability | None = None
+    tracks: Any = None
 
 
 OnPlane = Callable[[PlaneResult], None]

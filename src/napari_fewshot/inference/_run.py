@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from napari_fewshot.data import Hooks, Progress
+from napari_fewshot.data import Hooks, Progress, WindowedImage
 from napari_fewshot.errors import PromptError
 from napari_fewshot.inference._checks import check_request
 from napari_fewshot.inference._evidence import redundant_of
@@ -88,7 +88,8 @@ def run(
     fit = learn_evidence(request, _scaled(hooks, fit_steps, total), cache, seconds)
     tally = Tally(fit.learnt.reliability)
     start = time.perf_counter()
-    if getattr(params, "through", "planes") == "anchors" and len(planes) > 1:
+    is_stack = len(planes) > 1 and not isinstance(request.query, WindowedImage)
+    if getattr(params, "through", "planes") == "anchors" and is_stack:
         looks = look_from_anchors(request, planes, fit, hooks, fit_steps)
     else:
         looks = look_at_all(request, planes, fit, params, hooks, fit_steps)
@@ -113,6 +114,8 @@ def run(
         ),
         suggested=tally.suggested,
         redundant=redundant_of(fit),
+        fillable=dict(fit.fillable),
+        reliability=fit.learnt.reliability,
     )
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_fewshot.data import Sample
+from napari_fewshot.data import IGNORED, Sample
+from napari_fewshot.methods import complete_labels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +31,7 @@ def teaching_planes(support: Support) -> tuple[int, ...]:
 def collect_samples(
     supports: SupportSet, hooks: Hooks
 ) -> tuple[list[Sample], list[str]]:
-    """Read all teaching planes.
+    """Read all teaching planes; labels that are not known are guessed.
 
     Returns
     -------
@@ -45,6 +46,7 @@ def collect_samples(
         for plane in teaching_planes(support):
             hooks.check()
             labels = support.label_plane(plane)
+            ignored = labels == IGNORED
             name = support.name or f"support {group + 1}"
             if source.n_planes > 1:
                 name = f"{name}, plane {plane}"
@@ -53,7 +55,8 @@ def collect_samples(
                     source.plane(plane),
                     source.relative_position(plane),
                     source.pixel_size,
-                    labels=labels,
+                    labels=np.where(ignored, 0, labels).astype(np.int32),
+                    ignored=ignored if ignored.any() else None,
                     group=group,
                     name=_unique(name, [s.name for s in samples]),
                 )
@@ -62,7 +65,7 @@ def collect_samples(
             digest.update(source.plane_digest(plane).encode())
             digest.update(repr(source.window_of(plane)).encode())
             digests.append(digest.hexdigest())
-    return samples, digests
+    return complete_labels(samples, hooks), digests
 
 
 def _unique(name: str, taken: Sequence[str]) -> str:

@@ -105,7 +105,7 @@ def _parts(
     """Cut out parts that show as much as the query does, at its pixel size."""
     full = np.array(sample.labels.shape)
     size = np.minimum(np.maximum(np.round(np.array(shape) / factor), 4), full)
-    windows = _windows(sample.labels, (int(size[0]), int(size[1])))
+    windows = foreground_windows(sample.labels, (int(size[0]), int(size[1])))
     found = []
     for number, (top, left) in enumerate(windows):
         window = np.s_[top : top + int(size[0]), left : left + int(size[1])]
@@ -113,12 +113,18 @@ def _parts(
         rows, columns = (int(n) for n in np.minimum(wanted, shape))
         image = resize_image(sample.image[window], (rows, columns))
         labels = resize_labels(sample.labels[window], (rows, columns))
+        ignored = sample.ignored
+        if ignored is not None:
+            off = ignored[window].astype(np.int32)
+            ignored = resize_labels(off, (rows, columns)) > 0
         beyond = np.minimum(np.array(shape), MOST_MIRRORED * np.array(image.shape[:2]))
         down, right = (int(n) for n in beyond - np.array(image.shape[:2]))
+        beside = ((0, down), (0, right))
         part = replace(
             sample,
-            image=np.pad(image, ((0, down), (0, right), (0, 0)), "symmetric"),
-            labels=np.pad(labels, ((0, down), (0, right)), "symmetric"),
+            image=np.pad(image, (*beside, (0, 0)), "symmetric"),
+            labels=np.pad(labels, beside, "symmetric"),
+            ignored=None if ignored is None else np.pad(ignored, beside, "symmetric"),
             pixel_size=pixel_size,
             name=sample.name
             if len(windows) == 1
@@ -128,7 +134,9 @@ def _parts(
     return found
 
 
-def _windows(labels: LabelArray, size: tuple[int, int]) -> list[tuple[int, int]]:
+def foreground_windows(
+    labels: LabelArray, size: tuple[int, int]
+) -> list[tuple[int, int]]:
     """Choose windows that show the most foreground not shown by another one."""
     left = labels != 0
     corners = [

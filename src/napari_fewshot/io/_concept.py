@@ -24,9 +24,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_fewshot.data import Concept, SupportSet, default_colour
+from napari_fewshot.data._ignored import IGNORED
 from napari_fewshot.errors import DataError
 from napari_fewshot.io._archive import read_archive, write_archive
-from napari_fewshot.io._images import resolve_support, suffix_of
+from napari_fewshot.io._endings import suffix_of
+from napari_fewshot.io._images import resolve_support
 from napari_fewshot.io._labels import smallest_dtype
 from napari_fewshot.io._records import image_record, restore_support
 
@@ -36,7 +38,8 @@ if TYPE_CHECKING:
 
 SUFFIX = ".fewshot"
 FORMAT = "napari-fewshot concept"
-VERSION = 1
+# Version 2 has labels of -1, where they are not known; all else is as in version 1.
+VERSION, PLAIN = 2, 1
 MANIFEST, ARRAYS = "concept.json", "supports.safetensors"
 THUMBNAIL_SIDE = 192
 TINT = 0.45
@@ -183,7 +186,8 @@ def _arrays(number: int, support: Support) -> dict[str, AnyArray]:
             pixels = pixels.astype(np.float64)
         native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
         found[_name(number, "image", plane)] = np.ascontiguousarray(native)
-        kind = smallest_dtype(int(labels.max(initial=0)))
+        whole = bool((labels != IGNORED).all())
+        kind = smallest_dtype(int(labels.max(initial=0))) if whole else np.int32
         found[_name(number, "labels", plane)] = labels.astype(kind)
     return found
 
@@ -195,9 +199,11 @@ def _name(number: int, what: str, plane: int) -> str:
 def _content(concept: Concept, supports: SupportSet) -> dict[str, Any]:
     names = {**supports.class_names, **concept.classes}
     colours = concept.colours
+    is_plain = all(s.ignore is None for s in supports)
     return {
         "format": FORMAT,
-        "version": VERSION,
+        # Programs that know nothing of ignored pixels would take them for background.
+        "version": PLAIN if is_plain else VERSION,
         "written_by": metadata.version("napari-fewshot"),
         "classes": [
             [v, names[v], colours.get(v) or default_colour(v)] for v in sorted(names)
@@ -310,7 +316,8 @@ def _check_plane(
 ) -> None:
     if image.shape != wanted or image.ndim != ndim or labels.shape != wanted[:2]:
         raise ValueError(f"a plane of shape {image.shape} where {wanted} is said")
-    if labels.dtype.kind != "u":
+    signed = labels.dtype.kind == "i" and labels.min(initial=0) >= IGNORED
+    if labels.dtype.kind != "u" and not signed:
         raise ValueError(f"labels of dtype {labels.dtype}")
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_fewshot.data import Image, SparsePlanes, Support
+from napari_fewshot.data._ignored import IGNORED, without_ignored
+from napari_fewshot.io._images import open_image
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
 
     from napari_fewshot._types import AnyArray
@@ -36,7 +40,31 @@ def image_record(image: Image) -> dict[str, Any]:
         "scale": image.scale,
         "name": image.name,
         "window": image.window,
+        "unit": image.unit,
+        "level": image.level,
+        "follows_supports": image.levels is None or image.levels.is_auto,
     }
+
+
+def reopen_image(record: Mapping[str, Any], path: str | os.PathLike[str]) -> Image:
+    """Return an image from its file, at the level that it had.
+
+    Parameters
+    ----------
+    record : mapping
+        What `image_record` returned.
+    path : path
+        Of the file.
+
+    Raises
+    ------
+    DataError
+        If the file can't be read, or has fewer levels now.
+    """
+    image = open_image(path, name=record["name"], level=record.get("level", 0))
+    if image.levels is None or not record.get("follows_supports", True):
+        return image
+    return replace(image, levels=replace(image.levels, is_auto=True))
 
 
 def restore_image(record: Mapping[str, Any], planes: Mapping[int, AnyArray]) -> Image:
@@ -63,6 +91,7 @@ def restore_image(record: Mapping[str, Any], planes: Mapping[int, AnyArray]) -> 
         scale=record["scale"],
         channels=channels,
         name=record["name"],
+        unit=str(record.get("unit", "")),
     )
     low, high = record["window"]
     image.__dict__["window"] = (low, high)
@@ -111,7 +140,7 @@ def support_of(
     source : Image
         Kept as it is, with its intensity window.
     labels : mapping of int to array (H, W)
-        By flat plane number; these planes teach.
+        By flat plane number, as `Support.label_plane` returns them; these planes teach.
     classes : mapping of int to str, optional
         Names of the label values.
     name : str
@@ -122,11 +151,17 @@ def support_of(
     SupportError
         If a plane does not exist.
     """
+    shape, n_leading = source.label_shape, len(source.leading_shape)
+    parts = {p: without_ignored(found) for p, found in labels.items()}
+    off = {p: ignored for p, (_, ignored) in parts.items() if ignored.any()}
+    known = {p: found for p, (found, _) in parts.items()}
     support = Support(
         source.array,
-        SparsePlanes(source.label_shape, len(source.leading_shape), labels),
+        SparsePlanes(shape, n_leading, known),
+        ignore=SparsePlanes(shape, n_leading, off) if off else None,
         classes=classes,
         scale=source.scale,
+        unit=source.unit,
         axes=source.axes,
         channels=source.channels or None,
         name=name,
@@ -152,6 +187,7 @@ def relabelled(support: Support, values: Mapping[int, int]) -> Support:
     for plane in support.used_planes:
         before = support.label_plane(plane)
         after = np.zeros_like(before)
+        after[before == IGNORED] = IGNORED
         for old, new in values.items():
             after[before == old] = new
         planes[plane] = after

@@ -6,6 +6,7 @@ from napari_fewshot.methods._base import (
     MethodSpec,
     Reliability,
 )
+from napari_fewshot.methods._completion import complete_labels
 from napari_fewshot.methods._fusion import Fused, log_odds, sigmoid
 from napari_fewshot.methods._looks import network_of
 from napari_fewshot.methods._params import (
@@ -43,6 +44,7 @@ __all__ = [
     "ReverseJudge",
     "altered_copies",
     "block_size",
+    "complete_labels",
     "default_of",
     "get_method",
     "learning_methods",

@@ -30,7 +30,7 @@ def sample_pixels(
     features : sequence of array (H, W, F)
         One per image.
     labels : sequence of array (H, W)
-        One per image.
+        One per image; pixels below zero are left out.
     per_class : int
         Pixels per image and class; fewer where an image has fewer.
     rng : numpy.random.Generator
@@ -44,7 +44,7 @@ def sample_pixels(
     xs, ys = [], []
     for maps, mask in zip(features, labels, strict=True):
         flat, values = maps.reshape(-1, maps.shape[-1]), mask.ravel()
-        for value in np.unique(values):
+        for value in np.unique(values[values >= 0]):
             index = np.flatnonzero(values == value)
             if index.size > per_class:
                 index = rng.choice(index, per_class, replace=False)

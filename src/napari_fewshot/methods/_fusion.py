@@ -8,7 +8,7 @@ while there is little evidence.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -297,10 +297,9 @@ def _mix_held_out(
     rows = zip(*judged.values(), strict=True)
     names = list(judged)
     return [
-        HeldOut(
-            row[0].name,
-            row[0].labels,
-            mix({n: r.maps for n, r in zip(names, row, strict=True)}, recipes),
+        replace(
+            row[0],
+            maps=mix({n: r.maps for n, r in zip(names, row, strict=True)}, recipes),
         )
         for row in rows
     ]

@@ -220,7 +220,8 @@ def draw_rows(
 ) -> tuple[FloatArray, FloatArray]:
     """Return features (N, F) and covers (N,) of cells, drawn evenly over supports.
 
-    As many cells inside as outside are drawn where there are enough.
+    As many cells inside as outside are drawn where there are enough; none that nobody
+    labelled.
 
     Parameters
     ----------
@@ -238,7 +239,11 @@ def draw_rows(
     rows, covers = [], []
     for support in supports:
         cover = support.cover(value).ravel()
-        sides = [np.flatnonzero(cover >= 0.5), np.flatnonzero(cover < 0.5)]
+        known = support.is_known.ravel()
+        sides = [
+            np.flatnonzero(known & (cover >= 0.5)),
+            np.flatnonzero(known & (cover < 0.5)),
+        ]
         spare = [max(0, half - len(side)) for side in sides]
         chosen = [
             random.permutation(side)[: half + other]

@@ -89,8 +89,68 @@ class CommonParams:
         "known: objects are then as large as they really are.",
         advanced=True,
     )
+    tile: int = param(
+        0,
+        "Large planes are segmented in overlapping tiles of this side; automatic takes "
+        "what the supports show.",
+        low=0,
+        high=8192,
+        step=64,
+        unit="pixels",
+        at_low="automatic",
+        advanced=True,
+    )
     seed: int = param(
         0, "Seed of everything random.", low=0, high=2**31 - 1, advanced=True
+    )
+    view: Literal["planes", "three", "stack"] = param(
+        "planes",
+        "Volumes: plane by plane (planes), also cut along rows and columns and fused "
+        "(three), or every plane together with its neighbours in z (stack).",
+    )
+    stack_reach: int = param(
+        1,
+        "Neighbours on either side that a plane is seen with, for view=stack; networks "
+        "see one.",
+        low=1,
+        high=3,
+        unit="planes",
+        advanced=True,
+    )
+    smooth_depth: float = param(
+        0.0,
+        "Smooth what is found along z over this length, in units of the image's scale "
+        "(planes where that is not known).",
+        low=0.0,
+        high=1e6,
+        step=0.1,
+        at_low="off",
+    )
+    min_planes: int = param(
+        1,
+        "Objects of a volume that are on fewer planes are removed.",
+        low=1,
+        high=10_000,
+        unit="planes",
+        advanced=True,
+    )
+    min_volume: float = param(
+        0.0,
+        "Smaller objects of a volume are removed.",
+        low=0.0,
+        high=1e12,
+        unit="voxels",
+        advanced=True,
+    )
+    largest_volume: bool = param(
+        False,
+        "Keep only the largest object of each class in a volume.",
+        advanced=True,
+    )
+    link: Literal["none", "z", "t", "auto"] = param(
+        "none",
+        "Give an object one number on all planes (z), at all times (t), or over all "
+        "axes that the image has (auto).",
     )
 
 
@@ -105,7 +165,7 @@ def make_params(cls: type[CommonParams], values: Mapping[str, Any]) -> CommonPar
         For a value outside its limits.
     """
     known = {f.name: f for f in fields(cls)}
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     checked = {}
     for name, value in values.items():
         if name not in known:
@@ -114,9 +174,19 @@ def make_params(cls: type[CommonParams], values: Mapping[str, Any]) -> CommonPar
     return cls(**checked)
 
 
+_HINTS: dict[Any, dict[str, Any]] = {}
+
+
+def _hints(cls: Any) -> dict[str, Any]:
+    """Return the types of all parameters; reading them takes milliseconds."""
+    if cls not in _HINTS:
+        _HINTS[cls] = typing.get_type_hints(cls)
+    return _HINTS[cls]
+
+
 def parse_params(cls: type[CommonParams], texts: Mapping[str, str]) -> CommonParams:
     """Build parameters from ``{"name": "text"}``, as typed on a command line."""
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     values = {k: _parse(v, hints[k]) if k in hints else v for k, v in texts.items()}
     return make_params(cls, values)
 

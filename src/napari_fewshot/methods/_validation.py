@@ -19,7 +19,7 @@ from napari_fewshot.ops import soft_dice
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from napari_fewshot._types import FloatArray, LabelArray
+    from napari_fewshot._types import BoolArray, FloatArray, LabelArray
     from napari_fewshot.data import Hooks
     from napari_fewshot.methods._base import FittedMethod, Method
     from napari_fewshot.models import Encoder
@@ -29,8 +29,9 @@ N_COPIES = 3
 # Before any evidence the Dice of two images is taken to differ by this much (standard
 # deviation), with the weight of so many observations.
 PRIOR_SPREAD, PRIOR_WEIGHT = 0.15, 2.0
-# Copies of one image are easier than other images: their Dice counts for this much.
-COPY_DISCOUNT = 0.9
+# Copies of one image are easier than other images: their Dice counts for this much, and
+# for this much where supports are registered, as a bent copy is found more easily.
+COPY_DISCOUNT, REGISTERED_DISCOUNT = 0.9, 0.8
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +46,33 @@ class HeldOut:
         Its truth.
     maps : dict of int to array (H, W)
         Probability per class.
+    ignored : array (H, W) bool, optional
+        Where the truth is not known; labels and maps are zero there.
     """
 
     name: str
     labels: LabelArray = field(repr=False)
     maps: Mapping[int, FloatArray] = field(repr=False)
+    ignored: BoolArray | None = field(default=None, repr=False)
+
+
+def held_sample(sample: Sample, maps: Mapping[int, FloatArray]) -> HeldOut:
+    """Return what was said of a sample; where nobody knows the truth, nothing counts.
+
+    There both the labels and the maps are zero: such pixels change no Dice.
+
+    Parameters
+    ----------
+    sample : Sample
+        That was left out.
+    maps : dict of int to array (H, W)
+        What was said of it.
+    """
+    off = sample.ignored
+    if off is None:
+        return HeldOut(sample.name, sample.labels, maps)
+    known = {v: np.where(off, 0, m).astype(np.float32) for v, m in maps.items()}
+    return HeldOut(sample.name, np.where(off, 0, sample.labels), known, off)
 
 
 def split_folds(samples: Sequence[Sample], classes: Sequence[int]) -> list[list[int]]:
@@ -78,7 +101,7 @@ def split_folds(samples: Sequence[Sample], classes: Sequence[int]) -> list[list[
     folds: list[list[int]] = [[] for _ in range(min(MAX_FOLDS, len(units)))]
     for number, unit in enumerate(units):
         folds[number % len(folds)] += unit
-    present = [set(np.unique(s.labels).tolist()) for s in samples]
+    present = [set(np.unique(s.known_labels).tolist()) for s in samples]
     for fold in folds:
         left = set().union(*(p for i, p in enumerate(present) if i not in fold))
         if not set(classes) <= left:
@@ -134,6 +157,7 @@ def leave_one_out(
     encoder: Encoder | None,
     hooks: Hooks,
     fitted: FittedMethod,
+    discount: float = COPY_DISCOUNT,
 ) -> Reliability:
     """Estimate the quality of a method from the supports.
 
@@ -141,6 +165,8 @@ def leave_one_out(
     ----------
     method, samples, classes, params, encoder, hooks, fitted
         As for `held_out`.
+    discount : float
+        As for `summarise`.
 
     Returns
     -------
@@ -150,11 +176,16 @@ def leave_one_out(
     if not params.leave_one_out:
         return Reliability()
     judged = held_out(method, samples, classes, params, encoder, hooks, fitted)
-    return summarise(judged, classes, is_copy=len(split_folds(samples, classes)) == 1)
+    is_copy = len(split_folds(samples, classes)) == 1
+    return summarise(judged, classes, is_copy=is_copy, discount=discount)
 
 
 def summarise(
-    judged: Sequence[HeldOut], classes: Sequence[int], *, is_copy: bool
+    judged: Sequence[HeldOut],
+    classes: Sequence[int],
+    *,
+    is_copy: bool,
+    discount: float = COPY_DISCOUNT,
 ) -> Reliability:
     """Turn held-out maps into scores with intervals.
 
@@ -167,6 +198,8 @@ def summarise(
         class was found wrongly.
     is_copy : bool
         Whether these were copies of a single support.
+    discount : float
+        What the Dice of copies counts for.
     """
     scores, intervals, confidence = {}, {}, {}
     per_support: dict[str, dict[int, float]] = {}
@@ -180,8 +213,8 @@ def summarise(
             sure.append(soft_dice(item.maps[value]))
             if not is_copy:
                 per_support.setdefault(item.name, {})[value] = dices[-1]
-        discount = COPY_DISCOUNT if is_copy else 1.0
-        scores[value] = discount * float(np.mean(dices)) if dices else 0.0
+        counts = discount if is_copy else 1.0
+        scores[value] = counts * float(np.mean(dices)) if dices else 0.0
         confidence[value] = float(np.mean(sure)) if sure else 1.0
         # Copies are not independent images: together they weigh as one.
         counted = [float(np.mean(dices))] if is_copy and dices else dices
@@ -228,6 +261,10 @@ def _altered(sample: Sample, rng: np.random.Generator, number: int) -> Sample:
     bend = np.stack([ndimage.gaussian_filter(b, width) for b in bend])
     at += bend / (np.abs(bend).max() + 1e-9) * shape.max() * 0.02
     labels = ndimage.map_coordinates(sample.labels, at, order=0, mode="nearest")
+    ignored = None
+    if sample.ignored is not None:
+        off = sample.ignored.astype(np.uint8)
+        ignored = ndimage.map_coordinates(off, at, order=0, mode="nearest") > 0
     channels = [
         ndimage.map_coordinates(sample.image[..., c], at, order=1, mode="nearest")
         for c in range(sample.image.shape[-1])
@@ -241,6 +278,7 @@ def _altered(sample: Sample, rng: np.random.Generator, number: int) -> Sample:
         sample.position,
         sample.pixel_size,
         labels=labels.astype(np.int32),
+        ignored=ignored,
         group=sample.group,
         name=f"{sample.name} (copy {number + 1})",
     )
@@ -248,7 +286,7 @@ def _altered(sample: Sample, rng: np.random.Generator, number: int) -> Sample:
 
 def _judge(fitted: FittedMethod, sample: Sample, hooks: Hooks) -> HeldOut:
     plane = Plane(sample.image, sample.position, sample.pixel_size)
-    return HeldOut(sample.name, sample.labels, fitted.predict(plane, hooks))
+    return held_sample(sample, fitted.predict(plane, hooks))
 
 
 def _interval(centre: float, dices: Sequence[float]) -> tuple[float, float]:

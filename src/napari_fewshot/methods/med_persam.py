@@ -21,7 +21,7 @@ import numpy as np
 
 from napari_fewshot.methods._base import MethodSpec
 from napari_fewshot.methods._params import param
-from napari_fewshot.methods._validation import dice
+from napari_fewshot.methods._validation import REGISTERED_DISCOUNT, dice
 from napari_fewshot.methods.grid import (
     Ask,
     Boundary,
@@ -132,6 +132,7 @@ class MedPersamMethod(GridMethod):
         citation="Med-PerSAM (Yoon et al., 2024)",
     )
     makes_prompts = True
+    copy_discount = REGISTERED_DISCOUNT
 
     def learn(
         self, supports: Sequence[GridSupport], value: int, params: Any, hooks: Hooks

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from napari_fewshot.data import IGNORED
 from napari_fewshot.methods._base import MethodSpec, Reliability
 from napari_fewshot.methods._forest import Forest, sample_pixels
 from napari_fewshot.methods._params import CommonParams, param
@@ -93,8 +94,9 @@ class PixelFitted:
         small = scaled_shape(shape, self.factor)
         features = pixel_features(resize_image(plane.image, small))
         if self.use_position:
-            depth = plane.position if plane.position is not None else 0.5
-            where = position_features(small, depth if self.use_depth else None)
+            depth: float | None = 0.5 if plane.position is None else plane.position
+            depth = depth if self.use_depth else None
+            where = position_features(small, depth, plane.frame)
             features = np.concatenate([features, where], axis=-1)
         hooks.check()
         maps = self.first.predict(features, self.classes)
@@ -163,7 +165,10 @@ class _Training:
         found = []
         for row, value in enumerate(self.classes):
             truth = [labels == value for labels in self.labels]
-            masks = [g[row] >= 0.5 for g in guesses]
+            masks = [
+                (g[row] >= 0.5) & (labels >= 0)
+                for g, labels in zip(guesses, self.labels, strict=True)
+            ]
             both = sum(int((a & b).sum()) for a, b in zip(truth, masks, strict=True))
             size = sum(
                 int(a.sum() + b.sum()) for a, b in zip(truth, masks, strict=True)
@@ -253,7 +258,8 @@ def _prepare(
         positions.append(
             position_features(small, sample.position if use_depth else None)
         )
-        kept = np.where(np.isin(sample.labels, classes), sample.labels, 0)
+        given = sample.known_labels
+        kept = np.where(np.isin(given, [*classes, IGNORED]), given, 0)
         labels.append(resize_labels(kept, small))
     folds = split_folds(samples, classes)
     training = _Training(features, positions, labels, folds, tuple(classes), params)

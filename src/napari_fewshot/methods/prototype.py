@@ -8,7 +8,7 @@ class whose prototypes it resembles most. The boundary is calibrated on the supp
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -104,7 +104,7 @@ class PrototypeMethod:
             raise ModelError(
                 "The method 'prototype' needs a model; try model='filters'."
             )
-        maps, covers = [], []
+        maps, covers, known = [], [], []
         for number, sample in enumerate(samples):
             hooks.report("Learning from the supports", number, len(samples))
             features = encoder.encode(sample.image).cells
@@ -116,11 +116,16 @@ class PrototypeMethod:
                     for v in classes
                 }
             )
+            off = sample.ignored
+            known.append(1.0 if off is None else mask_to_grid(~off, grid))
         rng = np.random.default_rng(params.seed)
         prototypes = {
-            v: _parts(maps, [c[v] for c in covers], params.parts, rng) for v in classes
+            v: _parts(maps, _sure([c[v] for c in covers], known), params.parts, rng)
+            for v in classes
         }
-        ground = [1 - np.max([c[v] for v in classes], axis=0) for c in covers]
+        ground = _sure(
+            [1 - np.max([c[v] for v in classes], axis=0) for c in covers], known
+        )
         background = _parts(maps, ground, params.background_parts, rng)
         fitted = PrototypeFitted(
             encoder, prototypes, background, dict.fromkeys(classes, 0.0)
@@ -164,6 +169,12 @@ def _never_empty(cover: FloatArray) -> FloatArray:
         cover = cover.copy()
         cover[cover == cover.max()] = 1.0
     return cover
+
+
+def _sure(covers: list[FloatArray], known: Sequence[Any]) -> list[FloatArray]:
+    """Leave out what nobody labelled, unless nothing is left then."""
+    sure = [c * k for c, k in zip(covers, known, strict=True)]
+    return sure if any((c >= 0.5).any() for c in sure) else covers
 
 
 def _parts(

@@ -15,7 +15,7 @@ import numpy as np
 
 from napari_fewshot.methods._base import MethodSpec, Reliability
 from napari_fewshot.methods._params import CommonParams, param
-from napari_fewshot.methods._validation import leave_one_out
+from napari_fewshot.methods._validation import REGISTERED_DISCOUNT, leave_one_out
 from napari_fewshot.ops import (
     Match,
     bend_mask,
@@ -227,7 +227,16 @@ class TemplateMethod:
         fitted: FittedMethod,
     ) -> Reliability:
         """Estimate the quality by leave-one-out; see `Method.assess`."""
-        return leave_one_out(self, samples, classes, params, encoder, hooks, fitted)
+        return leave_one_out(
+            self,
+            samples,
+            classes,
+            params,
+            encoder,
+            hooks,
+            fitted,
+            REGISTERED_DISCOUNT,
+        )
 
 
 METHOD = TemplateMethod()

@@ -148,7 +148,9 @@ def _template(support: GridSupport, value: int, seed: int) -> _Template:
     """Keep as many cells inside as outside where there are enough."""
     cells = support.unit.reshape(len(support.unit), -1).T
     cover = support.cover(value).ravel()
-    sides = [np.flatnonzero(cover >= 0.5), np.flatnonzero(cover < 0.5)]
+    known = support.is_known.ravel()
+    known = known if (known & (cover >= 0.5)).any() else np.ones_like(known)
+    sides = [np.flatnonzero(known & s) for s in (cover >= 0.5, cover < 0.5)]
     at = np.concatenate([thinned(side, MOST_CELLS // 2, seed) for side in sides])
     return _Template(descriptor_of(support), cells[at], cover[at])
 

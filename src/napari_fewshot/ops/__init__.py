@@ -79,6 +79,7 @@ from napari_fewshot.ops.sampling import (
     spread_cells,
 )
 from napari_fewshot.ops.similarity import cosine_maps, mask_to_grid, masked_average
+from napari_fewshot.ops.spreading import spread_labels
 from napari_fewshot.ops.tokens import (
     centred,
     channel_scale,
@@ -177,6 +178,7 @@ __all__ = [
     "split_alike",
     "split_instances",
     "spread_cells",
+    "spread_labels",
     "standing_out",
     "suppress_masks",
     "taper",

@@ -62,7 +62,11 @@ def pixel_features(image: FloatArray, sigmas: tuple[float, ...] = SIGMAS) -> Flo
     return features
 
 
-def position_features(shape: tuple[int, int], depth: float | None = None) -> FloatArray:
+def position_features(
+    shape: tuple[int, int],
+    depth: float | None = None,
+    frame: tuple[float, float, float, float] | None = None,
+) -> FloatArray:
     """Return where every pixel lies: (row, column[, depth]), each in [0, 1].
 
     Parameters
@@ -71,6 +75,9 @@ def position_features(shape: tuple[int, int], depth: float | None = None) -> Flo
         Rows and columns.
     depth : float, optional
         Relative position along z.
+    frame : (float, float, float, float), optional
+        Where these rows and columns lie on a larger plane: minima, then maxima, as
+        shares of it.
 
     Returns
     -------
@@ -78,6 +85,9 @@ def position_features(shape: tuple[int, int], depth: float | None = None) -> Flo
     """
     rows, columns = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
     maps = [(rows + 0.5) / shape[0], (columns + 0.5) / shape[1]]
+    if frame is not None:
+        low, size = frame[:2], (frame[2] - frame[0], frame[3] - frame[1])
+        maps = [low[i] + maps[i] * size[i] for i in range(2)]
     if depth is not None:
         maps.append(np.full(shape, depth, np.float32))
     return np.stack(maps, axis=-1).astype(np.float32)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_fewshot._types import BoolArray, FloatArray, LabelArray
 
 Limit = float | Mapping[int, float]
@@ -48,10 +50,7 @@ def probabilities_to_labels(
         int32 labels, 0 is background.
     """
     values = sorted(probabilities)
-    stack = np.stack([np.asarray(probabilities[v], np.float32) for v in values])
-    best = stack.argmax(axis=0)
-    found = np.take_along_axis(stack, best[None], axis=0)[0] >= threshold
-    labels: LabelArray = np.where(found, np.asarray(values)[best], 0).astype(np.int32)
+    labels = _most_probable(probabilities, values, threshold)
     for value in values:
         mask = labels == value
         if not mask.any():
@@ -66,6 +65,18 @@ def probabilities_to_labels(
         labels[mask & ~clean] = 0
         labels[clean & (labels == 0)] = value
     return labels
+
+
+def _most_probable(
+    probabilities: Mapping[int, FloatArray], values: Sequence[int], threshold: float
+) -> LabelArray:
+    maps = [np.asarray(probabilities[v], np.float32) for v in values]
+    if len(maps) == 1:
+        return np.where(maps[0] >= threshold, values[0], 0).astype(np.int32)
+    stack = np.stack(maps)
+    best = stack.argmax(axis=0)
+    found = np.take_along_axis(stack, best[None], axis=0)[0] >= threshold
+    return np.where(found, np.asarray(values)[best], 0).astype(np.int32)
 
 
 def clean_mask(

@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_fewshot.data import Prediction, PromptSet, SupportSet, TextChoice
-from napari_fewshot.errors import FewShotError, PromptError
+from napari_fewshot.data import (
+    Prediction,
+    PromptSet,
+    SupportSet,
+    TextChoice,
+    fit_level,
+)
+from napari_fewshot.errors import DataError, FewShotError, PromptError
 from napari_fewshot.inference import SegmentRequest, Summary
-from napari_fewshot.io import open_image, resolve_support, save_labels, suffix_of
+from napari_fewshot.io import (
+    note_array,
+    open_image,
+    open_labels,
+    resolve_support,
+    save_prediction,
+    suffix_of,
+)
 from napari_fewshot.methods import get_method, make_params, method_names
 from napari_fewshot.models import installed_models, model_specs
 from napari_fewshot.session._collect import Collector
 from napari_fewshot.session._concepts import as_concept, fill_in
+from napari_fewshot.session._estimate import note_speed, refuse_too_large
 from napari_fewshot.session._jobs import get_executor
 from napari_fewshot.session._reading import normalise_text, reading_of, sides
+from napari_fewshot.session._volumes import submit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +40,9 @@ if TYPE_CHECKING:
 
     from napari_fewshot.inference import PlaneResult
     from napari_fewshot.session._jobs import Executor
+
+# Executors that compute on this machine, whose memory and speed are known.
+LOCAL = ("inline", "process")
 
 
 def segment(
@@ -42,6 +61,10 @@ def segment(
     executor: Any = "inline",
     keep_probabilities: bool | None = None,
     out: str | os.PathLike[str] | None = None,
+    region: tuple[int, int, int, int] | None = None,
+    inside: Any = None,
+    parts: str | os.PathLike[str] | None = None,
+    level: int | str = "auto",
     text_method: str | None = None,
     text_model: Any = None,
     text_share: str = "learnt",
@@ -75,11 +98,26 @@ def segment(
     checkpoint : path, optional
         Weights file of your own, for models that take one.
     executor : str or Executor
-        ``"inline"`` (this thread) or ``"process"`` (the worker process).
+        ``"inline"`` (this thread), ``"process"`` (the worker process), or the address
+        of a dask scheduler, a client or a cluster object: see `get_executor`.
     keep_probabilities : bool, optional
         Default: kept for a single plane, not for stacks.
     out : path, optional
-        Write the labels there: ``.zarr`` plane by plane, other formats at the end.
+        Write the labels there: ``.zarr`` plane by plane or tile by tile, other formats
+        at the end. If it is interrupted, the same call goes on with the missing tiles.
+    region : (int, int, int, int), optional
+        Segment only this part of every plane: first row and column, last row and column
+        (exclusive). Labels are 0 elsewhere.
+    inside : array, path or labels layer, optional
+        Segment only where this is not 0; of the shape of a plane or of the labels.
+    parts : path, optional
+        Folder that keeps finished tiles of large planes until all is done, so that the
+        same call goes on with those that are missing; default ``out`` + ``.parts``.
+    level : int or "auto"
+        Which resolution of a multiscale image or layer, 0 is the finest; prompts,
+        region and result are in its pixels. ``"auto"`` is the one whose pixels are
+        like those of the supports, where both sizes are known and differ by more than
+        half; with prompts or a region it is 0.
     text_method : str, optional
         A method that reads text, beside ``method`` for supports.
     text_model : str or path, optional
@@ -120,7 +158,10 @@ def segment(
         how, reading = sides(**how, has_support=len(supports) > 0, reading=reading)
     else:
         make_params(get_method(method).spec.params, params)
-    image = open_image(query, axes=axes, scale=scale, channels=channels)
+    image = open_image(query, axes=axes, scale=scale, channels=channels, level=level)
+    if not prompts and region is None and inside is None:
+        # These lie in pixels of the finest level, unless another one is named.
+        image = fit_level(image, supports)
     request = SegmentRequest(
         query=image,
         support=supports,
@@ -129,9 +170,30 @@ def segment(
         reading=reading,
         keep_probabilities=keep_probabilities,
         device=device,
+        region=None if region is None else region_of(region),
+        inside=None if inside is None else open_labels(inside),
         **how,
     )
-    return _run_and_collect(request, executor, out)
+    like = query if isinstance(query, (str, os.PathLike)) else None
+    return _run_and_collect(request, executor, out, like, parts)
+
+
+def region_of(region: Any) -> tuple[int, int, int, int]:
+    """Return a region as whole numbers: row and column minima, then maxima.
+
+    Raises
+    ------
+    DataError
+        If it is anything but four numbers.
+    """
+    try:
+        top, left, bottom, right = (int(n) for n in region)
+    except (TypeError, ValueError):
+        raise DataError(
+            f"region={region!r} must be four whole numbers: first row, first column, "
+            "last row, last column."
+        ) from None
+    return top, left, bottom, right
 
 
 def paths_of(checkpoint: Any) -> Any:
@@ -143,20 +205,39 @@ def paths_of(checkpoint: Any) -> Any:
     return os.fspath(checkpoint)
 
 
-def _run_and_collect(request: SegmentRequest, executor: Any, out: Any) -> Prediction:
+def _run_and_collect(
+    request: SegmentRequest, executor: Any, out: Any, like: Any, parts: Any
+) -> Prediction:
     """Submit a request, wait for it, and write the labels if wanted."""
     image, chosen = request.query, get_executor(executor)
     is_store = out is not None and suffix_of(out) == ".zarr"
+    refuse_too_large(request, out, is_local=chosen.name in LOCAL)
     collector = Collector(image, out if is_store else None)
-    summary = run_to_end(request, chosen, collector.add)
+    # Beside the result: what is finished of it, should this be interrupted.
+    beside = None if out is None else Path(f"{os.fspath(out)}.parts")
+    folder = beside if parts is None else Path(parts)
+    summary = run_to_end(request, chosen, collector.add, folder)
     prediction = collector.prediction(summary, chosen.name)
-    if out is not None and not is_store:
-        save_labels(out, prediction.labels, scale=image.scale, axes=image.label_axes)
+    if chosen.name in LOCAL:
+        note_speed(request, prediction.provenance)
+    if is_store:
+        note_array(
+            prediction.labels,
+            axes=image.label_axes,
+            scale=image.scale,
+            unit=image.unit,
+            classes=prediction.classes,
+        )
+    elif out is not None:
+        save_prediction(out, prediction, image, like)
     return prediction
 
 
 def run_to_end(
-    request: SegmentRequest, executor: Executor, on_plane: Callable[[PlaneResult], None]
+    request: SegmentRequest,
+    executor: Executor,
+    on_plane: Callable[[PlaneResult], None],
+    folder: Path | None = None,
 ) -> Summary:
     """Submit a request and wait for it; raises what went wrong.
 
@@ -168,12 +249,16 @@ def run_to_end(
         Who does it.
     on_plane : callable
         Receives every plane.
+    folder : path, optional
+        Keeps finished tiles of large planes; see `submit`.
     """
-    job = executor.submit(
+    job = submit(
+        executor,
         request,
         on_plane=on_plane,
         on_progress=lambda _: None,
         on_done=lambda _: None,
+        folder=folder,
     )
     try:
         job.wait()

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
-from napari_fewshot.data import Hooks, Prediction, Progress
+from napari_fewshot.data import ClassTable, Hooks, Prediction, Progress
 from napari_fewshot.errors import DataError, FewShotError
 from napari_fewshot.inference import SegmentRequest, run
 from napari_fewshot.io import open_image
@@ -23,7 +24,12 @@ from napari_fewshot.session._collect import Collector
 from napari_fewshot.session._comparison import (
     Candidate,
     Comparison,
-    make_candidates,
+)
+from napari_fewshot.session._concepts import as_concept, is_untouched
+from napari_fewshot.session._contenders import (
+    make_contenders,
+    names_for,
+    supports_for,
 )
 from napari_fewshot.session._edits import make_request, with_result
 from napari_fewshot.session._jobs import (
@@ -34,10 +40,12 @@ from napari_fewshot.session._jobs import (
 )
 from napari_fewshot.session._objects import paint_objects
 from napari_fewshot.session._searching import Tasks
+from napari_fewshot.session._state import SupportRow
 from napari_fewshot.session._trials import Trial, Trials
+from napari_fewshot.session._volumes import submit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from napari_fewshot.session._runner import Runner
     from napari_fewshot.session._state import Document
@@ -87,8 +95,9 @@ class Comparing(Tasks):
 
         Parameters
         ----------
-        choices : sequence of str or (str, str)
-            Methods, or pairs of method and model.
+        choices : sequence of str, (str, str), path or Concept
+            Methods, pairs of method and model, or concepts (``.fewshot`` files), which
+            bring supports of their own.
         planes : sequence of int, optional
             Only these planes; default those of `set_query`. Accepted ones are left out.
         models : sequence of str, optional
@@ -112,8 +121,11 @@ class Comparing(Tasks):
             raise FewShotError(BUSY)
         document = self._history.current
         known = {document.method: document.params, **(params or {})}
-        candidates = make_candidates(choices, models, known)
-        requests = [make_request(_chosen(document, c), planes) for c in candidates]
+        names = {} if is_untouched(document) else document.classes.names
+        candidates = make_contenders(choices, models, known, names)
+        requests = [
+            make_request(_chosen(document, c, candidates), planes) for c in candidates
+        ]
         trials = Trials(candidates, requests, document.accepted, self._executor.name)
         self._trials = trials
         self._comparison = trials.comparison()
@@ -133,8 +145,9 @@ class Comparing(Tasks):
     def use(self, name: str) -> Prediction:
         """Make a candidate of the comparison the result; one step of undo.
 
-        Its method, model and parameters become those of the next runs. Planes that
-        were accepted since stay as they are.
+        Its method, model and parameters become those of the next runs; of a concept
+        its supports, too, in place of those that are there. Planes that were accepted
+        since stay as they are. `save_concept` then saves what was chosen.
 
         Parameters
         ----------
@@ -169,7 +182,7 @@ class Comparing(Tasks):
             theirs = found.predictions[name].labels[key]
             own.labels[key] = theirs if accepted is None else accepted
         prediction = replace(found.predictions[name], labels=own.labels)
-        chosen = _chosen(document, candidate)
+        chosen = _chosen(document, candidate, found.candidates, self._keys)
         self._push(paint_objects(with_result(chosen, prediction)))
         return prediction
 
@@ -198,9 +211,26 @@ class Comparing(Tasks):
         raise NotImplementedError
 
 
-def _chosen(document: Document, candidate: Candidate) -> Document:
-    """Return a version with the method, model and parameters of a candidate."""
+def _chosen(
+    document: Document,
+    candidate: Candidate,
+    every: Sequence[Candidate],
+    keys: Iterator[int] | None = None,
+) -> Document:
+    """Return a version with the method, model and parameters of a candidate.
+
+    With its supports, too, if they are of a concept; keys are for their rows.
+    """
     is_same = candidate.model == document.model
+    own = document.support_set()
+    supports = supports_for(candidate, every, own)
+    if supports is not own:
+        numbers = keys or itertools.count(1)
+        rows = tuple(SupportRow(next(numbers), s) for s in supports)
+        table = ClassTable() if is_untouched(document) else document.classes
+        names = {**names_for(candidate, every), **table.names}
+        classes = ClassTable.from_names(names, table.colours)
+        document = replace(document, classes=classes).with_rows(rows)
     return replace(
         document,
         method=candidate.method,
@@ -233,10 +263,12 @@ def compare(
     ----------
     query : array, path or layer
         What to segment.
-    support : Support, SupportSet, (image, labels) or a list of them
+    support : Support, SupportSet, (image, labels), a list of them, or a concept
         The annotated examples.
-    methods : sequence of str or (str, str)
-        Methods, or pairs of method and model; see `list_methods`.
+    methods : sequence of str, (str, str), path or Concept
+        Methods, or pairs of method and model; see `list_methods`. Concepts
+        (``.fewshot`` files) bring supports of their own; without ``support`` the
+        methods learn from those of the first.
     models : sequence of str, optional
         Tries the methods that use a model with each of these; see `list_models`.
     prompts : PromptSet or dict of int to PromptSet, optional
@@ -265,19 +297,28 @@ def compare(
     TypeError, ValueError
         For unknown parameters or values outside their limits.
     """
-    candidates = make_candidates(methods, models, params)
+    given = as_concept(support)
+    supports = given.support if given is not None else resolve_supports(support)
+    candidates = make_contenders(methods, models, params, supports.class_names)
     chosen, hooks = get_executor(executor), hooks or Hooks()
     image = open_image(query, axes=axes, scale=scale, channels=channels)
     base = SegmentRequest(
         query=image,
-        support=resolve_supports(support),
+        support=supports,
         prompts=normalise_prompts(prompts),
         planes=None if planes is None else tuple(int(p) for p in planes),
         checkpoint=paths_of(checkpoint),
         device=device,
     )
     requests = [
-        replace(base, method=c.method, model=c.model, params=c.params)
+        replace(
+            base,
+            method=c.method,
+            model=c.model,
+            params=c.params,
+            support=supports_for(c, candidates, supports),
+            classes={**names_for(c, candidates), **supports.class_names},
+        )
         for c in candidates
     ]
     trials = Trials(candidates, requests, {}, chosen.name)
@@ -292,7 +333,8 @@ def _run_one(request: SegmentRequest, trial: Trial, executor: Any, hooks: Hooks)
     """Run a request to its end; returns its outcome."""
     if isinstance(executor, InlineExecutor):
         return outcome_of(lambda: run(request, hooks, trial.add))
-    job = executor.submit(
+    job = submit(
+        executor,
         request,
         on_plane=trial.add,
         on_progress=hooks.on_progress,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_fewshot.data import Concept
 from napari_fewshot.errors import DataError
 from napari_fewshot.inference._compare import (
     Overlap,
@@ -21,6 +22,7 @@ from napari_fewshot.inference._compare import (
 from napari_fewshot.methods import get_method, make_params
 from napari_fewshot.models import get_model_spec
 from napari_fewshot.session._collect import MAX_IN_MEMORY
+from napari_fewshot.session._concepts import mean_scores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from napari_fewshot._types import FloatArray, LabelArray
-    from napari_fewshot.data import Image, Prediction
+    from napari_fewshot.data import Image, Prediction, SupportSet
 
 FLOAT_BYTES = 4
 Pair = tuple[str, str]
@@ -45,18 +47,26 @@ class Candidate:
     method, model : str
     params : dict
         Parameters of the method.
+    support : SupportSet, optional
+        Its own, of a concept; None are those of the comparison.
+    classes : dict of int to str
+        Names of the classes of its own supports.
     """
 
     name: str
     method: str
     model: str = "auto"
     params: Mapping[str, Any] = field(default_factory=dict)
+    support: SupportSet | None = field(default=None, repr=False)
+    classes: Mapping[int, str] = field(default_factory=dict)
 
 
 def make_candidates(
     methods: Sequence[Any],
     models: Sequence[str] | None = None,
     params: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    least: int = 2,
 ) -> tuple[Candidate, ...]:
     """Return the candidates that are meant, each once.
 
@@ -68,13 +78,15 @@ def make_candidates(
         Every method that uses a model is tried with each of these; default ``"auto"``.
     params : dict of str to dict, optional
         Parameters by method.
+    least : int
+        How many there have to be.
 
     Raises
     ------
     ModelError
         For an unknown method or model.
     DataError
-        If fewer than two are left.
+        If fewer are left.
     TypeError, ValueError
         For unknown parameters or values outside their limits.
     """
@@ -95,8 +107,10 @@ def make_candidates(
         make_params(
             get_method(method).spec.params, dict((params or {}).get(method, {}))
         )
-    if len(wanted) < 2:
-        raise DataError("Choose two methods or models, or more, to compare them.")
+    if len(wanted) < least:
+        raise DataError(
+            "Choose two methods, models or concept files, or more, to compare them."
+        )
     return tuple(
         Candidate(
             method if model == "auto" else f"{method} ({model})",
@@ -167,6 +181,8 @@ class Comparison:
         Of those that failed, by name.
     is_over : bool
         Whether nothing more will come.
+    supports : dict of str to SupportSet
+        What each learnt from, by name.
     """
 
     query: Image
@@ -176,6 +192,7 @@ class Comparison:
     errors: Mapping[str, Exception]
     tallies: Tallies = field(default_factory=Tallies, repr=False)
     is_over: bool = True
+    supports: Mapping[str, SupportSet] = field(default_factory=dict, repr=False)
 
     @property
     def classes(self) -> dict[int, str]:
@@ -203,6 +220,35 @@ class Comparison:
                 return found
         names = ", ".join(c.name for c in self.candidates)
         raise DataError(f"{name!r} was not compared. Compared were: {names}.")
+
+    def concept(self, name: str) -> Concept:
+        """Return a candidate as a concept: its supports, method and scores.
+
+        Parameters
+        ----------
+        name : str
+            Of one that is done. Write it with ``nf.save_concept(path, concept)``.
+
+        Raises
+        ------
+        DataError
+            If there is none of this name, or it gave nothing.
+        """
+        candidate = self.candidate(name)
+        if name not in self.predictions:
+            raise DataError(f"{name!r} has no labels: it failed, or was not run.")
+        found = self.predictions[name]
+        return Concept(
+            support=self.supports[name],
+            classes=dict(found.classes),
+            method=candidate.method,
+            model=candidate.model,
+            params=dict(candidate.params),
+            weights_sha256=found.provenance.get("weights_sha256") or "",
+            scores=mean_scores(found.support_scores),
+            support_scores=found.support_scores,
+            provenance=found.provenance,
+        )
 
     def expected_dice(self, name: str) -> float:
         """Return the expected Dice of a candidate, mean over classes."""

@@ -41,8 +41,9 @@ def save_concept(
     ----------
     path : path
         ``.fewshot`` is added where it is missing.
-    support : Support, SupportSet, (image, labels) or a list of them
-        Only the planes that teach are saved, at their dtype.
+    support : Support, SupportSet, (image, labels), a list of them, or a Concept
+        Only the planes that teach are saved, at their dtype. A concept, such as
+        ``comparison.concept(name)``, is saved as it is, with its method and scores.
     method, model : str
         See `list_methods` and `list_models`.
     params : dict, optional
@@ -72,6 +73,13 @@ def save_concept(
     TypeError
         For an unknown parameter; the message names the nearest one.
     """
+    if isinstance(support, Concept):
+        words = {"author": author, "licence": licence, "notes": notes}
+        said: dict[str, Any] = {key: text for key, text in words.items() if text}
+        given = replace(support, **said)
+        if assess and not given.scores:
+            given = assessed(given)
+        return write_concept(path, given, thumbnails=thumbnails)
     make_params(get_method(method).spec.params, params or {})
     get_model_spec(model)
     supports = resolve_supports(support).check()

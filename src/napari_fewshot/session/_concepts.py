@@ -175,7 +175,7 @@ def with_concept(
     notes : list of str
         One sentence each.
     """
-    table = ClassTable() if _is_untouched(document) else document.classes
+    table = ClassTable() if is_untouched(document) else document.classes
     values = match_classes(table, concept.classes)
     names = {values[v]: n for v, n in concept.classes.items()}
     colours = {values[v]: c for v, c in concept.colours.items() if v in values}
@@ -236,7 +236,7 @@ def _first_free(taken: set[int]) -> int:
     return next(v for v in range(1, len(taken) + 2) if v not in taken)
 
 
-def _is_untouched(document: Document) -> bool:
+def is_untouched(document: Document) -> bool:
     """Whether the class table holds only placeholders that nothing uses."""
     used = document.rows or document.objects or document.accepted or document.result
     default = all(c.name == f"class {c.value}" for c in document.classes)

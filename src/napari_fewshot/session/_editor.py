@@ -15,7 +15,11 @@ from napari_fewshot.io import open_image, resolve_support
 from napari_fewshot.methods import get_method, make_params
 from napari_fewshot.models import get_model_spec
 from napari_fewshot.session._api import normalise_prompts
-from napari_fewshot.session._edits import change_row, find_row
+from napari_fewshot.session._edits import (
+    change_row,
+    find_row,
+    with_fitting_level,
+)
 from napari_fewshot.session._history import History
 from napari_fewshot.session._reading import changed_reading, normalise_text
 from napari_fewshot.session._state import Document, SupportRow
@@ -133,7 +137,8 @@ class Editor:
         planes : sequence of int, optional
             Only these planes; default all.
         **options
-            axes, scale, channels, name.
+            axes, scale, channels, name, and ``level`` of a multiscale image: a number,
+            or ``"auto"`` for the one whose pixels are like those of the supports.
         """
         source = os.fspath(image) if isinstance(image, (str, os.PathLike)) else None
         query = open_image(image, **options)
@@ -251,7 +256,7 @@ class Editor:
         self._changed()
 
     def _push(self, document: Document) -> None:
-        self._history.push(document)
+        self._history.push(with_fitting_level(document))
         self._changed()
 
     def _changed(self) -> None:

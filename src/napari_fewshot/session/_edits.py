@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fewshot.data import Image, SparsePlanes, Support
+from napari_fewshot.data import Image, SparsePlanes, Support, fit_level
 from napari_fewshot.errors import DataError
 from napari_fewshot.inference import SegmentRequest
 from napari_fewshot.session._state import Document, SupportRow
@@ -79,8 +79,32 @@ def with_result(document: Document, result: Prediction) -> Document:
     return replace(document, rows=rows, classes=classes, result=result)
 
 
-def make_request(document: Document, planes: Sequence[int] | None) -> SegmentRequest:
+def with_fitting_level(document: Document) -> Document:
+    """Return a version whose query is at the level that its supports ask for.
+
+    Only if the level was not chosen, and nothing is there yet that lies in its pixels:
+    prompts, objects, or accepted planes.
+    """
+    query = document.query
+    if query is None or query.levels is None or not query.levels.is_auto:
+        return document
+    if document.accepted or document.prompts or document.objects:
+        return document
+    fitting = fit_level(query, document.support_set())
+    if fitting is query:
+        return document
+    planes = document.planes if fitting.n_planes == query.n_planes else None
+    return replace(
+        document, query=fitting, planes=planes, rejected=frozenset(), result=None
+    )
+
+
+def make_request(
+    document: Document, planes: Sequence[int] | None, **where: Any
+) -> SegmentRequest:
     """Freeze everything a run depends on; accepted planes are left out.
+
+    ``where`` are ``region``, ``inside`` and ``first`` of the request.
 
     Raises
     ------
@@ -108,6 +132,7 @@ def make_request(document: Document, planes: Sequence[int] | None) -> SegmentReq
         classes=document.classes.names,
         device=document.device,
         checkpoint=document.checkpoint,
+        **where,
     )
 
 
@@ -148,6 +173,7 @@ def _plane_support(document: Document, plane: int, labels: LabelArray) -> Suppor
         SparsePlanes(shape, n_leading, {plane: np.asarray(labels)}),
         classes=document.classes.names,
         scale=query.scale,
+        unit=query.unit,
         axes=query.axes,
         channels=query.channels or None,
         name=f"{query.name}{where} (accepted)",

@@ -167,16 +167,20 @@ def get_executor(wanted: Any) -> Executor:
 
     Parameters
     ----------
-    wanted : str or Executor
-        ``"inline"`` or ``"process"``; one of each is shared by the whole program.
+    wanted : str, Executor, distributed.Client or cluster
+        ``"inline"`` or ``"process"``; ``"tcp://host:8786"`` is the scheduler of a
+        cluster. One of each is shared by the whole program. Also a client, or a cluster
+        of dask-jobqueue, dask-cuda, dask-kubernetes: anything with
+        ``scheduler_address``.
 
     Raises
     ------
     ModelError
-        For an unknown name or a cluster address.
+        For an unknown name.
     """
     if not isinstance(wanted, str):
-        return wanted  # type: ignore[no-any-return]
+        is_cluster = hasattr(wanted, "scheduler_address") or hasattr(wanted, "scatter")
+        return _on_cluster(wanted) if is_cluster else wanted
     if wanted in _SHARED:
         return _SHARED[wanted]
     if wanted == "inline":
@@ -185,11 +189,26 @@ def get_executor(wanted: Any) -> Executor:
         from napari_fewshot.session._process import ProcessExecutor
 
         _SHARED[wanted] = ProcessExecutor()
-    elif wanted.startswith("tcp://"):
-        raise ModelError(
-            f"Clusters ({wanted}) are not supported by this version yet. Use "
-            "executor='process' or 'inline'."
-        )
+    elif "://" in wanted:
+        _SHARED[wanted] = _on_cluster(wanted)
     else:
-        raise ModelError(f"There is no executor {wanted!r}. Use 'inline' or 'process'.")
+        raise ModelError(
+            f"There is no executor {wanted!r}. Use 'inline', 'process', or the address "
+            "of a cluster such as 'tcp://host:8786'."
+        )
     return _SHARED[wanted]
+
+
+# By identity; the object is kept beside, so that its number is not given anew.
+_CLUSTERS: dict[int, tuple[Any, Executor]] = {}
+
+
+def _on_cluster(where: Any) -> Executor:
+    """Return the one executor for a scheduler address, client or cluster."""
+    from napari_fewshot.session._dask import DaskExecutor
+
+    if isinstance(where, str):
+        return DaskExecutor(where)
+    if id(where) not in _CLUSTERS:
+        _CLUSTERS[id(where)] = where, DaskExecutor(where)
+    return _CLUSTERS[id(where)][1]

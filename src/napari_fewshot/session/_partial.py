@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from napari_fewshot.inference import SegmentRequest
     from napari_fewshot.session._collect import Collector
 
+# Rows of a large plane that are read at once.
+STRIP = 1024
+
 
 def prediction_of(
     outcome: object,
@@ -79,7 +82,7 @@ def partial_prediction(
         "method": request.method,
         "model": request.model,
         "score_kind": "uncalibrated",
-        "notes": [f"{len(done)} of {_wanted(request)} planes were done. {why}"],
+        "notes": [f"{_done(request, collector, len(done))} {why}"],
         "inputs": {"query": {"name": query.name, "shape": list(query.shape)}},
         "seconds": {},
     }
@@ -105,13 +108,26 @@ def finished_planes(plane_scores: Mapping[int, Any]) -> list[int]:
     return [int(p) for p in np.flatnonzero(known)]
 
 
+def _done(request: SegmentRequest, collector: Collector, count: int) -> str:
+    wanted = request.query.n_planes
+    if request.planes is not None:
+        wanted = len(request.planes)
+    if collector.in_parts:
+        return f"A part was done, of {count} of {wanted} planes."
+    return f"{count} of {wanted} planes were done."
+
+
 def _is_in(collector: Collector, value: int, planes: list[int]) -> bool:
-    key = collector.query.label_key
-    return any((np.asarray(collector.labels[key(p)]) == value).any() for p in planes)
-
-
-def _wanted(request: SegmentRequest) -> int:
-    return request.query.n_planes if request.planes is None else len(request.planes)
+    """Whether a class is on planes; large ones are read in strips."""
+    query, labels = collector.query, collector.labels
+    rows, columns = query.plane_shape
+    tops = range(0, rows, STRIP)
+    strips = [(top, 0, min(top + STRIP, rows), columns) for top in tops]
+    return any(
+        (np.asarray(labels[query.label_key(plane, strip)]) == value).any()
+        for plane in planes
+        for strip in strips
+    )
 
 
 def _name(request: SegmentRequest, value: int) -> str:

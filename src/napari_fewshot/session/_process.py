@@ -255,6 +255,8 @@ def _image_head(image: Image) -> ImageHead:
         image.scale,
         image.name,
         image.window,
+        getattr(image, "lattice", None),
+        getattr(image, "limits", ()),
     )
 
 

@@ -30,7 +30,7 @@ from napari_fewshot.io import (
     atomic_write,
     data_folder,
     image_record,
-    open_image,
+    reopen_image,
     restore_image,
     restore_support,
     write_text,
@@ -297,7 +297,7 @@ def _read_query(
     if entry["path"] is not None:
         if not Path(entry["path"]).exists():
             return None, entry["path"]
-        return open_image(entry["path"], name=entry["name"]), entry["path"]
+        return reopen_image(entry, entry["path"]), entry["path"]
     if "planes" not in entry:
         return None, None
     planes = {i: _load(arrays, name) for i, name in enumerate(entry["planes"])}

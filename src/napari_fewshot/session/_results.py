@@ -9,19 +9,28 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from psygnal import Signal
 
 from napari_fewshot.data import Image, Prediction, PromptSet
 from napari_fewshot.errors import DataError
 from napari_fewshot.session._collect import Collector
 from napari_fewshot.session._editor import Editor
 from napari_fewshot.session._edits import accept_plane, reject_planes
+from napari_fewshot.session._sizing import with_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_fewshot.session._state import Document
+
 
 class Results(Editor):
     """Holds the result that belongs to the document; `Session` builds on it."""
+
+    # Labels of the result that were drawn anew while a slider moves.
+    resized = Signal(object)
+    # The version that a slider is still changing.
+    _sized: Document | None = None
 
     @property
     def prediction(self) -> Prediction | None:
@@ -71,6 +80,39 @@ class Results(Editor):
         cleared_result = replace(prediction, labels=cleared.labels)
         document = reject_planes(self._history.current, chosen)
         self._push(replace(document, result=cleared_result))
+
+    def set_target_area(self, percent: float, *, live: bool = False) -> None:
+        """Say how much of the plane each class should cover.
+
+        The masks of a result are drawn anew at once from its maps, which are kept of
+        single planes; nothing is fitted or run. The next run uses the size, too.
+
+        Parameters
+        ----------
+        percent : float
+            Of the plane; 0 is as found.
+        live : bool
+            More is to come, as while a slider moves: all of it is one step of undo.
+
+        Raises
+        ------
+        DataError
+            If the method takes no size.
+        ValueError
+            If it is outside the limits.
+        """
+        before = self._history.current
+        document = with_size(before, percent)
+        if before is self._sized:
+            self._history.amend(document)
+        else:
+            self._history.push(document)
+        self._sized = self._history.current if live else None
+        if not live:
+            self._changed()
+        elif document.result is not None and document.result is not before.result:
+            # Views of all else follow when it comes to rest: that takes longer.
+            self.resized.emit(document.result.labels)
 
     def refine(self, plane: int, value: int = 1) -> PromptSet:
         """Return the result of a plane as a mask prompt for tools that take one."""

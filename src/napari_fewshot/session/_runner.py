@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from napari_fewshot.data import Progress
+from napari_fewshot.session._volumes import submit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +85,8 @@ class Runner:
         def on_done(outcome: Any) -> None:
             self.dispatch(lambda: self._done(generation, outcome))
 
-        job = self._executor.submit(
+        job = submit(
+            self._executor,
             request,
             on_plane=on_plane,
             on_progress=lambda p: self.dispatch(lambda: self._report(generation, p)),
@@ -93,6 +95,10 @@ class Runner:
         if self.is_running and generation == self._generation:
             self._job = job
         return job
+
+    def use(self, executor: Executor) -> None:
+        """Let another executor compute from the next run on."""
+        self._executor = executor
 
     def cancel(self) -> None:
         """Ask the current run to stop."""

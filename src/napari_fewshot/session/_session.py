@@ -29,6 +29,7 @@ from napari_fewshot.session._edits import make_request, with_result
 from napari_fewshot.session._jobs import Job, get_executor
 from napari_fewshot.session._objects import paint_objects
 from napari_fewshot.session._partial import prediction_of
+from napari_fewshot.session._placing import Placing
 from napari_fewshot.session._preview import Preview, Previewer
 from napari_fewshot.session._project import (
     ProjectInfo,
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 BUSY = "A segmentation is already running. Cancel it first, or wait until it is done."
 
 
-class Session(Comparing, Wording, ConceptFiles):
+class Session(Comparing, Wording, ConceptFiles, Placing):
     """Supports, a query, a method and what came out, with undo and autosave.
 
     Parameters
@@ -62,7 +63,7 @@ class Session(Comparing, Wording, ConceptFiles):
     checkpoint : path, optional
         Weights file of your own for the model.
     executor : str or Executor
-        ``"inline"`` or ``"process"``.
+        ``"inline"``, ``"process"``, or a cluster: see `run_on`.
     autosave : bool
         Keep a project folder up to date after every edit.
     project : path, optional
@@ -162,6 +163,7 @@ class Session(Comparing, Wording, ConceptFiles):
         *,
         planes: Sequence[int] | None = None,
         live: bool = False,
+        **where: Any,
     ) -> Prediction | None:
         """Segment the query.
 
@@ -173,6 +175,8 @@ class Session(Comparing, Wording, ConceptFiles):
             Only these planes; default those of `set_query`.
         live : bool
             Take the place of a running segmentation instead of being refused.
+        **where
+            ``region``, ``inside`` as for `segment`; ``first``: where to begin (y, x).
 
         Returns
         -------
@@ -187,7 +191,7 @@ class Session(Comparing, Wording, ConceptFiles):
         if self.is_running and not live:
             raise FewShotError(BUSY)
         document = self._history.current
-        request = make_request(document, planes)
+        request = make_request(document, planes, **where)
         collector = Collector(request.query, kept=document.accepted)
         self._asked = request
         job = self._runner.start(request, collector)

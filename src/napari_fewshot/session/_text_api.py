@@ -193,7 +193,10 @@ def _request(
 ) -> SegmentRequest:
     given = normalise_text(text)
     if not given:
-        raise PromptError("There is no phrase. Type what to look for.")
+        raise PromptError(
+            'There is no phrase. Say what to look for: text="what to look for" '
+            "(--text on the command line)."
+        )
     _, reading = sides(
         method or "text",
         model or "auto",

@@ -62,7 +62,8 @@ class Trials:
     ----------
     candidates : tuple of Candidate
     requests : list of SegmentRequest
-        One each; they differ in method, model and parameters only.
+        One each; they differ in method, model and parameters, and those of concepts
+        in their supports.
     kept : dict of int to array (H, W)
         Accepted planes; they are the same in every candidate.
     executor : str
@@ -121,6 +122,10 @@ class Trials:
             dict(self.errors),
             self.tallies,
             self.is_over,
+            {
+                c.name: r.support
+                for c, r in zip(self.candidates, self.requests, strict=True)
+            },
         )
 
     def expect_any(self) -> Comparison:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from napari_fewshot._types import AnyArray
+    from napari_fewshot.data import Lattice
     from napari_fewshot.inference import PlaneResult
 
 # Most masks that a model offers for one prompt.
@@ -35,6 +36,8 @@ class ImageHead:
     scale: tuple[float, ...] | None
     name: str
     window: tuple[float, float]
+    lattice: Lattice | None = None
+    limits: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ class PlaneHead:
     candidate_scores: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
     novelty: float = 0.0
     evidence: Mapping[int, Any] = field(default_factory=dict)
+    digest: str = ""
 
 
 class Block:
@@ -177,6 +181,7 @@ def put_result(buffer: Any, result: PlaneResult) -> PlaneHead:
         dict(result.candidate_scores),
         result.novelty,
         dict(result.evidence),
+        result.digest,
     )
 
 
@@ -194,4 +199,5 @@ def get_result(buffer: Any, head: PlaneHead) -> PlaneResult:
         dict(head.candidate_scores),
         head.novelty,
         dict(head.evidence),
+        digest=head.digest,
     )

@@ -128,7 +128,10 @@ class Wording(Trust):
 
 def _reading(document: Document, task: str, plane: int) -> SegmentRequest:
     if not document.text:
-        raise PromptError("There is no phrase. Type what to look for.")
+        raise PromptError(
+            "There is no phrase. Type what to look for; in scripts: "
+            'session.set_text("what to look for").'
+        )
     return SegmentRequest(
         query=expect_query(document),
         support=SupportSet(()),

@@ -9,7 +9,7 @@ from napari.layers import Labels as LabelsLayer
 from napari.utils.notifications import show_error, show_warning
 
 from napari_fewshot.errors import FewShotError
-from napari_fewshot.viewer._layers import image_layers
+from napari_fewshot.viewer._layers import image_layers, matches, open_layer
 
 if TYPE_CHECKING:
     import napari
@@ -53,10 +53,7 @@ def use_as_support(viewer: napari.viewer.Viewer) -> None:
     if not isinstance(active, LabelsLayer):
         show_warning("Select the Labels layer with your masks first.")
         return
-    shape = tuple(active.data.shape)
-    fitting = [
-        x for x in image_layers(viewer) if tuple(x.data.shape[: len(shape)]) == shape
-    ]
+    fitting = [x for x in image_layers(viewer) if _fits(x, active)]
     if not fitting:
         show_warning(f"No image has the size of {active.name}. Open its image first.")
         return
@@ -64,6 +61,14 @@ def use_as_support(viewer: napari.viewer.Viewer) -> None:
         dock.binding.use_as_support(active, fitting[0])
     except FewShotError as error:
         show_error(str(error))
+
+
+def _fits(layer: Any, labels: Any) -> bool:
+    """Whether a labels layer is of an image layer, at some level of it."""
+    try:
+        return matches(open_layer(layer), labels)
+    except FewShotError:
+        return False
 
 
 def segment_this(viewer: napari.viewer.Viewer) -> None:
@@ -130,6 +135,11 @@ def models(viewer: napari.viewer.Viewer, name: str = "") -> Any:
     if name:
         widget.table.select(name)
     return widget
+
+
+def where_to_run(viewer: napari.viewer.Viewer) -> None:
+    """Show where runs are computed: this computer or a cluster."""
+    open_dock(viewer).where_panel.show_up()
 
 
 def open_dock(viewer: napari.viewer.Viewer) -> Any:

@@ -6,6 +6,7 @@ Results go into layers of our own; what users painted is read, never written.
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,13 @@ from napari_fewshot.viewer._layers import (
     class_features,
     colormap,
     current_plane,
-    matches,
+    fit_layers,
     open_layer,
     painted_planes,
-    placement,
     role,
 )
+from napari_fewshot.viewer._result_layer import ResultLayer
+from napari_fewshot.viewer._view import place_shown
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -60,16 +62,17 @@ class Binding(QObject):  # type: ignore[misc]
         self.session = session
         self.query_layer: Any = None
         self._result: Any = None
+        self._results = ResultLayer(viewer)
         self._run_layer: Any = None
         self._run_image: Image | None = None
         self._sources: dict[str, tuple[Any, Any, dict[int, int]]] = {}
-        self._dirty: set[str] = set()
-        self._corrected: set[int] = set()
+        self._dirty, self._corrected = set[str](), set[int]()
         self._is_writing = False
         self._painted = self._timer(DEBOUNCE_MS, self._read_painting, single=True)
         self._refresh = self._timer(REFRESH_MS, self._refresh_result, single=True)
         session.plane_finished.connect(self._on_plane)
         session.state_changed.connect(self._on_state)
+        session.resized.connect(self._ensure_result)
         viewer.layers.events.removed.connect(self._on_removed)
 
     def close(self) -> None:
@@ -78,6 +81,7 @@ class Binding(QObject):  # type: ignore[misc]
         self._refresh.stop()
         self.session.plane_finished.disconnect(self._on_plane)
         self.session.state_changed.disconnect(self._on_state)
+        self.session.resized.disconnect(self._ensure_result)
         self.viewer.layers.events.removed.disconnect(self._on_removed)
         for labels, _, _ in self._sources.values():
             labels.events.paint.disconnect(self._on_support_painted)
@@ -110,13 +114,16 @@ class Binding(QObject):  # type: ignore[misc]
             If the two do not fit or nothing is painted.
         """
         image = open_layer(layer)
-        if not matches(image, labels):
-            shape = " x ".join(map(str, labels.data.shape))
+        fitting = fit_layers(image, labels)
+        if fitting is None:
+            finest = labels.data[0] if labels.multiscale else labels.data
+            shape = " x ".join(map(str, finest.shape))
             wanted = " x ".join(map(str, image.label_shape))
             raise SupportError(
                 f"The mask has another size ({shape}) than its image ({wanted}). "
                 "Choose the matching Labels layer or resample it."
             )
+        image = fitting[0]
         painted = painted_planes(image, labels)
         chosen = painted if planes is None else [p for p in planes if p in painted]
         if not chosen:
@@ -157,6 +164,7 @@ class Binding(QObject):  # type: ignore[misc]
             image.array,
             negative=True,
             scale=image.scale,
+            unit=image.unit,
             axes=image.axes,
             channels=image.channels or None,
             name=f"{image.name}{where}",
@@ -164,7 +172,8 @@ class Binding(QObject):  # type: ignore[misc]
         )
 
     def _support(self, image: Image, labels: Any, plane: int) -> Support:
-        pixels = np.array(np.asarray(labels.data[image.label_key(plane)]))
+        _, data = fit_layers(image, labels) or (image, labels.data)
+        pixels = np.array(np.asarray(data[image.label_key(plane)]))
         sparse = SparsePlanes(
             image.label_shape, len(image.leading_shape), {plane: pixels}
         )
@@ -174,6 +183,7 @@ class Binding(QObject):  # type: ignore[misc]
             sparse,
             classes=class_names(labels),
             scale=image.scale,
+            unit=image.unit,
             axes=image.axes,
             channels=image.channels or None,
             name=f"{image.name}{where}",
@@ -204,6 +214,7 @@ class Binding(QObject):  # type: ignore[misc]
     def _read_support(self, labels: Any, layer: Any, known: dict[int, int]) -> None:
         try:
             image = open_layer(layer)
+            image, _ = fit_layers(image, labels) or (image, None)
             rows = {row.key: row.support for row in self.session.state.supports}
             painted = painted_planes(image, labels)
             changed: dict[int, Support | None] = {}
@@ -232,7 +243,7 @@ class Binding(QObject):  # type: ignore[misc]
         layer: Any,
         *,
         planes: list[int] | None = None,
-        level: int = 0,
+        level: int | str = "auto",
         channels: Any = None,
     ) -> Image:
         """Make a layer the query."""
@@ -242,8 +253,7 @@ class Binding(QObject):  # type: ignore[misc]
         self.query_layer = layer
         current = self.session.state.query
         if current is not None and current.array is image.array:
-            same = (current.channels, current.axes) == (image.channels, image.axes)
-            image = current if same else image
+            image = current if _reads_alike(current, image) else image
         self.session.set_query(image, planes=planes)
         return image
 
@@ -262,7 +272,11 @@ class Binding(QObject):  # type: ignore[misc]
     def start(self, planes: list[int] | None = None) -> None:
         """Segment the query in the background; planes appear as they are ready."""
         self.flush()
-        self.session.segment(wait=False, planes=planes)
+        image, layer = self.session.state.query, self.query_layer
+        first = None
+        if image is not None and layer is not None:
+            first = place_shown(self.viewer, layer, image)
+        self.session.segment(wait=False, planes=planes, first=first)
         self._run_layer = self.query_layer
         self._run_image = self.session.state.query
 
@@ -279,50 +293,48 @@ class Binding(QObject):  # type: ignore[misc]
                 return found
         return None
 
-    def _ensure_result(self, labels: Any) -> Any:
+    def _ensure_result(self, labels: Any, *, is_new: bool = False) -> Any:
         """Return the result layer with these labels; made anew if it was deleted."""
         layer = self._run_layer or self.query_layer
         if layer is None:
             return None
         if self._result is None:
             active = self.viewer.layers.selection.active
-            self._result = self.viewer.add_labels(
+            self._result = self._results.make(
+                layer,
                 labels,
+                is_new=is_new,
                 name=f"{layer.name} - fewshot",
                 metadata={KEY: {"role": "result", "query": layer.unique_id}},
                 colormap=colormap(self.session.state.classes.colours),
                 opacity=0.6,
             )
-            factor = self._level_factor(layer, labels)
-            for name, value in placement(layer).items():
-                setattr(self._result, name, value)
-            self._result.scale = np.asarray(layer.scale) * factor
             self._result.events.paint.connect(self._on_result_painted)
             if active is not None and (role(active) or "").startswith("prompts"):
                 # Who places prompts keeps the tool in hand.
                 self.viewer.layers.selection.active = active
-        elif self._result.data is not labels:
+        elif not self._results.shows(self._result, labels):
             self._is_writing = True
-            self._result.data = labels
+            fits = self._results.update(self._result, layer, labels, is_new=is_new)
             self._is_writing = False
+            if not fits:
+                self.viewer.layers.remove(self._result)
+                return self._ensure_result(labels, is_new=is_new)
         return self._result
-
-    def _level_factor(self, layer: Any, labels: Any) -> Any:
-        """Return how much coarser the labels are than the layer's full resolution."""
-        full = layer.data[0].shape if layer.multiscale else layer.data.shape
-        full = full[: labels.ndim] if layer.rgb else full
-        if len(full) != labels.ndim:
-            return 1.0
-        return np.round(np.asarray(full) / np.asarray(labels.shape))
 
     def _on_plane(self, result: PlaneResult) -> None:
         labels = self.session.partial_labels
-        if labels is not None and self._ensure_result(labels) is not None:
+        if labels is not None and self._ensure_result(labels, is_new=True) is not None:
+            self._results.add(result)
             self._refresh.start() if not self._refresh.isActive() else None
 
     def _refresh_result(self) -> None:
         if self._result is not None:
+            start = time.perf_counter()
             self._result.refresh()
+            # Drawing a large layer anew takes a while: a tenth of the time at most.
+            spent = 1000 * (time.perf_counter() - start)
+            self._refresh.setInterval(max(REFRESH_MS, int(10 * spent)))
 
     def _on_state(self, state: SessionState) -> None:
         prediction = state.prediction
@@ -368,6 +380,15 @@ class Binding(QObject):  # type: ignore[misc]
         timer.setSingleShot(single)
         timer.timeout.connect(call)
         return timer
+
+
+def _reads_alike(one: Image, other: Image) -> bool:
+    """Whether two images of the same array are read in the same way."""
+    found = []
+    for image in (one, other):
+        is_auto = image.levels is None or image.levels.is_auto
+        found.append((image.channels, image.axes, is_auto))
+    return found[0] == found[1]
 
 
 def class_names(labels: Any) -> dict[int, str] | None:

@@ -14,7 +14,13 @@ import numpy as np
 from napari.layers import Layer
 
 from napari_fewshot.inference._compare import tile_side
-from napari_fewshot.viewer._layers import KEY, colormap, placement, show_plane
+from napari_fewshot.viewer._layers import (
+    KEY,
+    colormap,
+    level_factor,
+    placement,
+    show_plane,
+)
 
 if TYPE_CHECKING:
     from napari_fewshot.session import Comparison
@@ -159,9 +165,11 @@ class CompareLayers:
         if self._comparison is None:
             return 1.0
         shape = self._comparison.query.label_shape
-        return self._binding._level_factor(
-            self._query, np.broadcast_to(np.int32(0), shape)
-        )
+        return level_factor(self._query, shape)
+
+    def _shape(self) -> tuple[int, ...] | None:
+        """Return the shape of what is compared."""
+        return None if self._comparison is None else self._comparison.query.label_shape
 
     def _step(self, offset: tuple[float, float]) -> Any:
         """Return an offset in pixels as a step in the world."""
@@ -203,10 +211,9 @@ class CompareLayers:
     def _new_layer(self, name: str) -> Layer:
         comparison = self._comparison
         options: dict[str, Any] = {
-            **placement(self._query),
+            **placement(self._query, self._shape()),
             "name": f"{self._query.name} - {name}",
         }
-        options["scale"] = np.asarray(self._query.scale) * self._factor()
         if comparison is not None and name == DISAGREEMENT:
             options.update(colormap="magma", contrast_limits=(0.0, 1.0))
             return Layer.create(comparison.disagreement, options, "image")

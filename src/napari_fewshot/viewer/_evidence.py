@@ -12,7 +12,7 @@ import numpy as np
 from napari.layers import Layer
 from napari.utils import Colormap
 
-from napari_fewshot.viewer._layers import KEY, placement
+from napari_fewshot.viewer._layers import KEY, level_factor, placement
 from napari_fewshot.viewer._prompting import PromptLayers
 
 if TYPE_CHECKING:
@@ -193,12 +193,10 @@ def on_plane(
     """
     query = binding.query_layer
     axes = tuple(i for i, a in enumerate(image.label_axes) if a in "tz")
-    shape = np.broadcast_to(np.int32(0), image.label_shape)
-    factor = np.broadcast_to(binding._level_factor(query, shape), query.ndim)
+    factor = level_factor(query, image.label_shape)
     there = np.zeros(query.ndim)
     there[list(axes)] = image.plane_index(plane)
-    placed = placement(query)
-    placed["scale"] = placed["scale"] * factor
+    placed = placement(query, image.label_shape)
     # The layer is one plane thick and lies where its plane is.
     to_world = query.data_to_world
     step = np.subtract(to_world(there * factor), to_world(np.zeros(query.ndim)))

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels as LabelsLayer
+from napari.utils.transforms import Affine
 
-from napari_fewshot.data import ClassTable, Image, layer_options
-from napari_fewshot.io import open_image
+from napari_fewshot.data import ClassTable, Image, downsampling
+from napari_fewshot.io import fit_pair, open_image
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from napari_fewshot.data import Prediction
 
 KEY = "napari-fewshot"
+# Masks of larger planes are read in strips, and at a coarser level if there is one.
+MAX_SUPPORT_PLANE = 1 << 26
 TRANSFORMS = ("scale", "translate", "rotate", "shear")
 
 
@@ -45,15 +48,15 @@ def role(layer: Layer) -> str | None:
     return mark.get("role") if isinstance(mark, dict) else None
 
 
-def open_layer(layer: Any, *, level: int = 0, channels: Any = None) -> Image:
+def open_layer(layer: Any, *, level: int | str = "auto", channels: Any = None) -> Image:
     """Return the image of a layer.
 
     Parameters
     ----------
     layer : napari Image layer
         Of any kind; multiscale layers give the chosen level.
-    level : int
-        0 is the highest resolution.
+    level : int or "auto"
+        0 is the finest; ``"auto"`` follows the supports.
     channels : sequence of int, optional
         Channels to use.
 
@@ -62,24 +65,46 @@ def open_layer(layer: Any, *, level: int = 0, channels: Any = None) -> Image:
     DataError
         If its axes are not clear or its pixels can't be used.
     """
-    if not layer.multiscale or level == 0:
-        return open_image(layer, channels=channels)
-    options = layer_options(layer)
-    array = layer.data[level]
     return open_image(
-        array,
-        axes=options["axes"],
-        scale=options["scale"],
-        channels=channels,
-        name=options["name"],
+        layer, channels=channels, level=level if layer.multiscale else "auto"
     )
 
 
+def fit_layers(image: Image, labels: Any) -> tuple[Image, Any] | None:
+    """Return an image and labels at a level that both have.
+
+    Parameters
+    ----------
+    image : Image
+        With all its levels.
+    labels : napari Labels layer
+        With levels or without.
+
+    Returns
+    -------
+    image : Image
+        At the finest level that fits; where planes are large and there are coarser
+        levels of both, at one whose planes are not.
+    labels : array
+        Its labels.
+    """
+    arrays = tuple(labels.data) if labels.multiscale else (labels.data,)
+    small = [a for a in arrays if a.shape[-2] * a.shape[-1] <= MAX_SUPPORT_PLANE]
+    for group in (small, arrays):
+        found, array = fit_pair(image, group) if group else (image, None)
+        if array is not None and tuple(array.shape) == found.label_shape:
+            return found, array
+    return None
+
+
 def matches(image: Image, labels: Any) -> bool:
-    """Whether a labels layer fits an image plane by plane."""
-    if labels.multiscale:
-        return False
-    return tuple(labels.data.shape) == image.label_shape
+    """Whether a labels layer fits an image plane by plane, at some level."""
+    return fit_layers(image, labels) is not None
+
+
+def has_shape(image: Image, labels: Any) -> bool:
+    """Whether a labels layer without levels has the shape of labels for an image."""
+    return not labels.multiscale and tuple(labels.data.shape) == image.label_shape
 
 
 def matching_labels(viewer: ViewerModel, image: Image) -> list[Any]:
@@ -93,12 +118,22 @@ def matching_labels(viewer: ViewerModel, image: Image) -> list[Any]:
 
 def painted_planes(image: Image, labels: Any) -> list[int]:
     """Return the planes of a labels layer that hold some paint."""
-    data = labels.data
-    return [
-        plane
-        for plane in range(image.n_planes)
-        if np.asarray(data[image.label_key(plane)]).any()
-    ]
+    fitting = fit_layers(image, labels)
+    if fitting is None:
+        return []
+    at, data = fitting
+    return [p for p in range(at.n_planes) if _is_painted(data, at.label_key(p))]
+
+
+def _is_painted(data: Any, key: tuple[Any, ...]) -> bool:
+    """Whether a plane holds paint; large ones are read in strips."""
+    height, width = data.shape[-2:]
+    rows = max(1, MAX_SUPPORT_PLANE // width)
+    for row in range(0, height, rows):
+        strip = (*key[:-2], slice(row, row + rows), slice(None))
+        if np.asarray(data[strip]).any():
+            return True
+    return False
 
 
 def current_plane(viewer: ViewerModel, layer: Any, image: Image) -> int:
@@ -107,6 +142,8 @@ def current_plane(viewer: ViewerModel, layer: Any, image: Image) -> int:
     if not n_leading:
         return 0
     point = layer.world_to_data(viewer.dims.point[-layer.ndim :])
+    factor = level_factor(layer, image.label_shape)
+    point = (np.asarray(point) - (factor - 1) / 2) / factor
     where = [i for i, a in enumerate(image.label_axes) if a in "tz"]
     index = [
         int(np.clip(round(point[i]), 0, n - 1))
@@ -119,16 +156,48 @@ def show_plane(viewer: ViewerModel, layer: Any, image: Image, plane: int) -> Non
     """Move the sliders of a viewer to a plane of an image."""
     index = iter(image.plane_index(plane))
     data = [next(index) if a in "tz" else 0 for a in image.label_axes]
-    world = layer.data_to_world(data)
+    factor = level_factor(layer, image.label_shape)
+    world = layer.data_to_world(np.asarray(data) * factor + (factor - 1) / 2)
     first = viewer.dims.ndim - layer.ndim
     for axis, letter in enumerate(image.label_axes):
         if letter in "tz":
             viewer.dims.set_point(first + axis, world[axis])
 
 
-def placement(layer: Any) -> dict[str, Any]:
-    """Return the arguments that place a labels layer exactly over an image layer."""
+def level_factor(layer: Any, shape: tuple[int, ...]) -> Any:
+    """Return how many pixels of a layer a pixel of labels covers, per axis.
+
+    Parameters
+    ----------
+    layer : napari layer
+        Of its levels the finest counts.
+    shape : tuple of int
+        Of labels for the layer, at any of its levels.
+    """
+    full = layer.data[0].shape if layer.multiscale else layer.data.shape
+    full = full[: len(shape)] if getattr(layer, "rgb", False) else full
+    if len(full) != len(shape):
+        return np.ones(layer.ndim)
+    return np.array([downsampling(n, m) for n, m in zip(full, shape, strict=True)])
+
+
+def placement(layer: Any, shape: tuple[int, ...] | None = None) -> dict[str, Any]:
+    """Return the arguments that place a layer exactly over an image layer.
+
+    Parameters
+    ----------
+    layer : napari Image layer
+        Below.
+    shape : tuple of int, optional
+        Of what is placed, if it may be of a coarser level. The centre of its first
+        pixel lies half of its width from the corner of the image, so further in.
+    """
     found = {name: np.array(getattr(layer, name)) for name in TRANSFORMS}
+    factor = 1.0 if shape is None else level_factor(layer, shape)
+    if np.any(np.asarray(factor) != 1):
+        inner = Affine(**found, ndim=layer.ndim)
+        found["translate"] = np.array(inner((factor - 1) / 2))
+        found["scale"] = found["scale"] * factor
     found["affine"] = np.array(layer.affine.affine_matrix)
     found["units"] = layer.units
     found["axis_labels"] = layer.axis_labels
@@ -185,7 +254,7 @@ def add_painting_layer(viewer: ViewerModel, layer: Any, image: Image) -> Any:
     painted = viewer.add_labels(
         data, name=f"{layer.name} labels", metadata={KEY: {"role": "support"}}
     )
-    for name, value in placement(layer).items():
+    for name, value in placement(layer, image.label_shape).items():
         setattr(painted, name, value)
     painted.brush_size = max(2, round(min(image.plane_shape) / 40))
     painted.selected_label = 1

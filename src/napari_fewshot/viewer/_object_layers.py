@@ -44,6 +44,7 @@ class ObjectLayers:
         self._shown: dict[int, Any] = {}
         self._painted: set[int] = set()
         self._query: Any = None
+        self._shape: tuple[int, ...] | None = None
 
     def choose(self, view: str) -> None:
         """Show objects as ``"classes"``, ``"objects"`` or ``"layers"``."""
@@ -64,9 +65,10 @@ class ObjectLayers:
     def show_state(self, state: SessionState) -> None:
         """Bring the layers in step with the objects of a state."""
         query, image = self._binding.query_layer, state.query
-        if query is not self._query:
+        shape = None if image is None else image.label_shape
+        if query is not self._query or shape != self._shape:
             self.remove()
-            self._query = query
+            self._query, self._shape = query, shape
         if self.view == "classes" or query is None or image is None:
             return
         by_number = {row.number: row.value for row in state.objects}
@@ -98,7 +100,7 @@ class ObjectLayers:
                 name=f"{name} - objects",
                 metadata={KEY: {"role": "objects", "query": query.unique_id}},
                 opacity=0.6,
-                **placement(query),
+                **placement(query, image.label_shape),
             )
             found.editable = False
             self._shown[value] = found

@@ -96,7 +96,8 @@ class PromptLayers(QObject):  # type: ignore[misc]
         image : Image
             What it shows.
         """
-        if self._query is not query or self._image is None:
+        known = None if self._image is None else self._image.label_shape
+        if self._query is not query or known != image.label_shape:
             self.remove()
             self._query, self._image = query, image
             self._past, self._future = [Drawn()], []
@@ -111,7 +112,7 @@ class PromptLayers(QObject):  # type: ignore[misc]
         options = {
             "name": NAMES[kind],
             "metadata": {KEY: {"role": f"prompts {kind}"}},
-            **placement(query),
+            **placement(query, image.label_shape),
         }
         ndim = len(image.label_shape)
         if kind == "points":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_fewshot.errors import PromptError
-from napari_fewshot.viewer._layers import labels_layers, matches
+from napari_fewshot.viewer._layers import has_shape, labels_layers
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -102,7 +102,9 @@ def chosen_label(viewer: ViewerModel, image: Image, plane: int) -> Repair:
     PromptError
         If no such layer is there, or the label is not on the plane.
     """
-    layers = [x for x in labels_layers(viewer, with_results=True) if matches(image, x)]
+    layers = [
+        x for x in labels_layers(viewer, with_results=True) if has_shape(image, x)
+    ]
     active = viewer.layers.selection.active
     if active not in layers and len(layers) != 1:
         raise PromptError(

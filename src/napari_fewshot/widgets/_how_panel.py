@@ -21,6 +21,7 @@ from napari_fewshot.errors import FewShotError
 from napari_fewshot.methods import get_method, method_names
 from napari_fewshot.methods._registry import TEXT_METHODS
 from napari_fewshot.models import installed_models
+from napari_fewshot.widgets._area_slider import AreaSlider
 from napari_fewshot.widgets._params_form import ParamsForm
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class HowPanel(QWidget):  # type: ignore[misc]
         self.model.setToolTip("Turns pixels into features, for methods that use one.")
         self.summary = QLabel()
         self.summary.setWordWrap(True)
+        self.area = AreaSlider(session)
         self.form = ParamsForm()
         self.reset = QPushButton("Reset to defaults")
         self.reset.setToolTip("Forget all changes of parameters.")
@@ -78,6 +80,7 @@ class HowPanel(QWidget):  # type: ignore[misc]
         row.addWidget(self.line, 1)
         row.addWidget(self.change)
         layout.addLayout(row)
+        layout.addWidget(self.area)
         self.details = QWidget()
         form = QFormLayout()
         form.setContentsMargins(0, 0, 0, 0)
@@ -96,6 +99,7 @@ class HowPanel(QWidget):  # type: ignore[misc]
         self.model.currentTextChanged.connect(self._on_model)
         self.form.changed.connect(self._on_params)
         self.reset.clicked.connect(self._on_reset)
+        self.area.failed.connect(self.failed)
 
     def _list_models(self, chosen: str) -> None:
         """List the models on this machine, and the chosen one wherever it is."""
@@ -116,6 +120,7 @@ class HowPanel(QWidget):  # type: ignore[misc]
         elif text == "auto":
             text += ": tries all methods on your supports"
         self.line.setText(text)
+        self.area.show_state(state)
         self._is_filling = True
         self.method.setCurrentText(document.method)
         self._list_models(document.model)

@@ -52,7 +52,10 @@ class ImagePanel(QWidget):  # type: ignore[misc]
         )
         self.layer.setMinimumContentsLength(12)
         self.level = QComboBox()
-        self.level.setToolTip("Level of a multiscale image; level 0 is the finest.")
+        self.level.setToolTip(
+            "Level of a multiscale image; level 0 is the finest, auto the one whose "
+            "pixels are like those of the supports."
+        )
         self.channels = QLineEdit()
         self.channels.setToolTip("Channels to use, counted from 0; empty is all.")
         self.channels.setPlaceholderText("all")
@@ -98,7 +101,13 @@ class ImagePanel(QWidget):  # type: ignore[misc]
     @property
     def image(self) -> Image | None:
         """The checked image; None when it can't be used."""
-        return self._image
+        current = self._binding.session.state.query
+        mine = None if self._image is None else self._image.levels
+        if current is None or mine is None or current.levels is None:
+            return self._image
+        # With new supports the level may have changed since it was chosen.
+        is_same = current.levels.arrays[0] is mine.arrays[0]
+        return current if is_same else self._image
 
     @property
     def is_all_selected(self) -> bool:
@@ -168,7 +177,8 @@ class ImagePanel(QWidget):  # type: ignore[misc]
         try:
             text = self.channels.text().strip()
             channels = [int(c) for c in re.split(r"[,\s]+", text)] if text else None
-            level = max(0, self.level.currentIndex()) if layer.multiscale else 0
+            row = self.level.currentIndex() if layer.multiscale else 0
+            level = "auto" if row < 1 else row - 1
             self._image = self._binding.set_query(layer, level=level, channels=channels)
             self.error = None
         except (FewShotError, ValueError) as error:
@@ -180,9 +190,10 @@ class ImagePanel(QWidget):  # type: ignore[misc]
     def _show_rows(self) -> None:
         layer = self._current_layer()
         is_multiscale = layer is not None and layer.multiscale
-        if is_multiscale and self.level.count() != len(layer.data):
+        if is_multiscale and self.level.count() != len(layer.data) + 1:
             self._is_filling = True
             self.level.clear()
+            self.level.addItem("auto")
             for number, data in enumerate(layer.data):
                 size = " x ".join(map(str, np.shape(data)))
                 self.level.addItem(f"{number} ({size})")

@@ -115,6 +115,10 @@ class ModelsWidget(QWidget):  # type: ignore[misc]
         self.import_button = button(
             "Import file...", "Install weights or a bundle from this machine."
         )
+        self.import_folder_button = button(
+            "Import folder...",
+            "Install a model that is a folder of files, as models that read text are.",
+        )
         self.verify_button = button(
             "Verify", "Check that the file is the one that was installed, and loads."
         )
@@ -130,8 +134,9 @@ class ModelsWidget(QWidget):  # type: ignore[misc]
         split.setStretchFactor(1, 2)
         split.setChildrenCollapsible(False)
         grid = QGridLayout()
-        grid.addWidget(self.download_button, 0, 0, 1, 3)
-        grid.addWidget(self.import_button, 0, 3, 1, 3)
+        grid.addWidget(self.download_button, 0, 0, 1, 2)
+        grid.addWidget(self.import_button, 0, 2, 1, 2)
+        grid.addWidget(self.import_folder_button, 0, 4, 1, 2)
         grid.addWidget(self.verify_button, 1, 0, 1, 2)
         grid.addWidget(self.remove_button, 1, 2, 1, 2)
         grid.addWidget(self.folder_button, 1, 4, 1, 2)
@@ -157,6 +162,7 @@ class ModelsWidget(QWidget):  # type: ignore[misc]
         self.table.itemSelectionChanged.connect(self._show_selected)
         self.download_button.clicked.connect(self._ask_download)
         self.import_button.clicked.connect(self._ask_file)
+        self.import_folder_button.clicked.connect(self._ask_folder)
         self.verify_button.clicked.connect(self._verify)
         self.remove_button.clicked.connect(self._ask_remove)
         self.folder_button.clicked.connect(self._open_folder)
@@ -188,6 +194,7 @@ class ModelsWidget(QWidget):  # type: ignore[misc]
         )
         self.remove_button.setEnabled(is_free and record is not None)
         self.import_button.setEnabled(is_free)
+        self.import_folder_button.setEnabled(is_free)
 
     def _with_links(self, text: str) -> str:
         """Give links a colour that can be read on this theme; Qt's blue can't."""
@@ -220,8 +227,13 @@ class ModelsWidget(QWidget):  # type: ignore[misc]
         if path:
             self.ask_import(Path(path))
 
+    def _ask_folder(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, "Import a folder of weights")
+        if path:
+            self.ask_import(Path(path))
+
     def ask_import(self, path: Path) -> None:
-        """Ask which model a file is, where that is open, and import it."""
+        """Ask which model a file or folder is, where that is open, and import it."""
         spec = self.table.selected
         if is_bundle(path) or spec is None or not spec.needs_download:
             self.import_file(path)
@@ -235,12 +247,12 @@ class ModelsWidget(QWidget):  # type: ignore[misc]
         )
 
     def import_file(self, path: Path, name: str = "") -> None:
-        """Install weights or a bundle from a file.
+        """Install weights or a bundle from a file, or weights from a folder.
 
         Parameters
         ----------
         path : Path
-            The file.
+            The file or folder.
         name : str
             Which model it is; "" to recognise it.
         """

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_fewshot.session import Session
+from napari_fewshot.session import ProjectInfo, Session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,6 +58,11 @@ class RecoveryBar(QFrame):  # type: ignore[misc]
         column.addLayout(row)
         self.open_button.clicked.connect(lambda: self.wanted.emit())
         self.forget_button.clicked.connect(self.hide)
+
+    def bring(self, project: Path) -> None:
+        """Ask for a project folder of the user's choice to be brought back."""
+        self.projects = [ProjectInfo(project, "", 0, ""), *self.projects]
+        self.wanted.emit()
 
 
 def bring_back(dock: FewShotWidget, project: Path) -> None:

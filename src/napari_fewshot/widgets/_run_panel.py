@@ -80,6 +80,9 @@ class RunPanel(QWidget):  # type: ignore[misc]
             self.show_progress(state.progress)
         elif not state.running:
             self.bar.setValue(0)
+            found = state.document.result
+            if found is not None and "stopped" in found.provenance:
+                self.show_status(found.provenance["notes"][0])
 
     def show_progress(self, progress: Progress) -> None:
         """Show one report."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtWidgets import (
-    QFileDialog,
     QFrame,
     QHBoxLayout,
     QLabel,
@@ -19,10 +17,11 @@ from qtpy.QtWidgets import (
 )
 
 from napari_fewshot.errors import FewShotError
-from napari_fewshot.io import save_labels
+from napari_fewshot.io import save_prediction
 from napari_fewshot.session import Session
 from napari_fewshot.viewer._actions import compare as open_compare
 from napari_fewshot.viewer._binding import Binding
+from napari_fewshot.viewer._files import ask_where
 from napari_fewshot.viewer._layers import (
     add_painting_layer,
     labels_layers,
@@ -44,8 +43,11 @@ from napari_fewshot.widgets._section import Section
 from napari_fewshot.widgets._support_panel import SupportPanel
 from napari_fewshot.widgets._text_parts import TextParts
 from napari_fewshot.widgets._trust import TrustParts
+from napari_fewshot.widgets._where_panel import WherePanel
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import napari
 
     from napari_fewshot.data import Prediction
@@ -93,6 +95,7 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         self.how_panel = HowPanel(self.session)
         self.results_panel = ResultsPanel(self.session)
         self.cache_panel = CachePanel()
+        self.where_panel = WherePanel(self.session)
         self.trust = TrustParts(self)
         self._build()
         self._connect()
@@ -121,8 +124,8 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
             ("Results", self.results_panel),
         ):
             column.addWidget(Section(title, panel))
-        kept = Section("Kept embeddings", self.cache_panel, is_open=False)
-        column.addWidget(kept)
+        column.addWidget(Section("Where to run", self.where_panel, is_open=False))
+        column.addWidget(Section("Kept embeddings", self.cache_panel, is_open=False))
         column.addStretch()
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
@@ -287,7 +290,7 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         query, prediction = self.session.state.query, self.session.prediction
         if query is None or prediction is None:
             raise FewShotError("There is no result yet. Run a segmentation first.")
-        save_labels(path, prediction.labels, scale=query.scale, axes=query.label_axes)
+        save_prediction(path, prediction, query)
 
     # -- reactions -------------------------------------------------------------------
 
@@ -373,11 +376,9 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
                 self._go_to(row.support.used_planes[0])
 
     def _ask_save(self) -> None:
-        path, _ = QFileDialog.getSaveFileName(
-            self, "Save labels", "labels.tif", "Labels (*.tif *.nii.gz *.npy *.png)"
-        )
-        if path:
-            self.save_result(Path(path))
+        path = ask_where(self, "labels")
+        if path is not None:
+            self.save_result(path)
 
     def closeEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
         """Stop what runs and close the session."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fewshot.data import Image, Support, SupportSet
+from napari_fewshot.data import Image, Support, SupportSet, WindowedImage
 
 if TYPE_CHECKING:
     from napari_fewshot._types import AnyArray, LabelArray
@@ -32,6 +32,14 @@ class RemoteImage(Image):
 
     def raw_plane(self, plane: int) -> AnyArray:
         """Fetch one plane."""
+        return self.__dict__["fetch"](plane)  # type: ignore[no-any-return]
+
+
+class RemoteWindows(WindowedImage):
+    """A `WindowedImage` that asks the client for every window."""
+
+    def read(self, plane: int) -> AnyArray:
+        """Fetch one window."""
         return self.__dict__["fetch"](plane)  # type: ignore[no-any-return]
 
 
@@ -61,7 +69,7 @@ class RemoteSupport(Support):
         return self.__dict__["fetch"](plane)  # type: ignore[no-any-return]
 
 
-def remote_image(head: ImageHead, fetch: Callable[[int], Any]) -> RemoteImage:
+def remote_image(head: ImageHead, fetch: Callable[[int], Any]) -> Image:
     """Return an image that fetches its planes.
 
     Parameters
@@ -75,7 +83,17 @@ def remote_image(head: ImageHead, fetch: Callable[[int], Any]) -> RemoteImage:
         _Header(head.shape, head.dtype), head.axes, head.channels, head.scale, head.name
     )
     image.__dict__.update(fetch=fetch, window=head.window)
-    return image
+    if head.lattice is None:
+        return image
+    windows = RemoteWindows(
+        image.array,
+        *(head.axes, head.channels, head.scale, head.name),
+        base=image,
+        lattice=head.lattice,
+        limits=head.limits,
+    )
+    windows.__dict__["fetch"] = fetch
+    return windows
 
 
 def remote_supports(heads: Sequence[SupportHead], need: Need) -> SupportSet:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_fewshot.methods._fusion import sigmoid
-from napari_fewshot.methods._validation import HeldOut, altered_copies, dice
+from napari_fewshot.methods._validation import (
+    HeldOut,
+    altered_copies,
+    dice,
+    held_sample,
+)
 from napari_fewshot.methods.grid._calibrate import position_prior, top_of
 from napari_fewshot.methods.grid._tokens import GridSupport, supports_on_grid
 
@@ -62,8 +67,9 @@ def copies_of(
 
 def calibrate(fitted: GridFitted, value: int, looks: Sequence[HeldLook]) -> None:
     """Choose boundary, use of position and floor of one class, in place."""
-    raws = [h.looks[value].raw for h in looks]
-    covers = [h.query.cover(value) for h in looks]
+    # Cells of which nobody knows what they are do not count.
+    raws = [h.looks[value].raw[h.query.is_known] for h in looks]
+    covers = [h.query.cover(value)[h.query.is_known] for h in looks]
     fitted.boundaries[value] = fitted.method.boundary(raws, covers, fitted.params)
     if _use_position(fitted, value, looks):
         fitted.placed.add(value)
@@ -86,11 +92,13 @@ def _use_position(fitted: GridFitted, value: int, looks: Sequence[HeldLook]) -> 
         return any(s.plane.position is not None for s in fitted.supports)
     gains = []
     for held in looks:
-        truth = held.query.cover(value) >= 0.5
+        known = held.query.is_known
+        truth = known & (held.query.cover(value) >= 0.5)
         odds = fitted.boundaries[value](held.looks[value].raw)
         prior = position_prior(held.rest, value, held.query)
         if truth.any():
-            gains.append(dice(odds + prior > 0, truth) - dice(odds > 0, truth))
+            with_prior = dice(known & (odds + prior > 0), truth)
+            gains.append(with_prior - dice(known & (odds > 0), truth))
     return bool(gains) and float(np.mean(gains)) > MUST_GAIN
 
 
@@ -108,10 +116,9 @@ def judge(fitted: GridFitted, looks: Sequence[HeldLook], hooks: Hooks) -> None:
     }
     fitted.drawn = keep
     fitted.judged = [
-        HeldOut(
-            p.name,
-            p.labels,
-            {v: (with_decoder[i] if v in keep else p).maps[v] for v in p.maps},
+        replace(
+            p,
+            maps={v: (with_decoder[i] if v in keep else p).maps[v] for v in p.maps},
         )
         for i, p in enumerate(plain)
     ]
@@ -129,8 +136,7 @@ def _held_maps(
             odds = fitted.odds(value, look, held.query, held.rest)
             segment = fitted.segment(value, look, odds, held.query, hooks)
             maps[value] = sigmoid(segment.odds)
-        sample = held.query.sample
-        found.append(HeldOut(sample.name, sample.labels, maps))
+        found.append(held_sample(held.query.sample, maps))
     fitted.states = own
     return found
 

@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from napari_fewshot.errors import ModelError
 from napari_fewshot.methods._base import Reliability
 from napari_fewshot.methods._fusion import sigmoid
-from napari_fewshot.methods._validation import HeldOut, split_folds, summarise
+from napari_fewshot.methods._validation import (
+    COPY_DISCOUNT,
+    HeldOut,
+    split_folds,
+    summarise,
+)
 from napari_fewshot.methods.grid._calibrate import (
     Boundary,
     fit_boundary,
@@ -164,11 +169,14 @@ class GridMethod(ABC):
     always_draws : bool
         Whether it is used even where the map alone does better on the supports: it
         finds what the map does not, such as single objects.
+    copy_discount : float
+        What the Dice on copies of a single support counts for.
     """
 
     spec: ClassVar[MethodSpec]
     makes_prompts: ClassVar[bool] = False
     always_draws: ClassVar[bool] = False
+    copy_discount: ClassVar[float] = COPY_DISCOUNT
 
     def encoder_for(self, encoder: Encoder, params: Any) -> Encoder:
         """Return what planes are encoded by; the encoder itself by default."""
@@ -306,7 +314,12 @@ class GridMethod(ABC):
         """Return what leaving supports out said during the fit; see `Method.assess`."""
         if not params.leave_one_out or not isinstance(fitted, GridFitted):
             return Reliability()
-        return summarise(fitted.judged, classes, is_copy=fitted.is_copy)
+        return summarise(
+            fitted.judged,
+            classes,
+            is_copy=fitted.is_copy,
+            discount=self.copy_discount,
+        )
 
     def _learn(
         self,

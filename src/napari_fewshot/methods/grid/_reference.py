@@ -76,7 +76,8 @@ def reference_of(supports: Sequence[GridSupport], value: int, seed: int) -> Refe
             mine.append(masked_average(support.features, cover))
             count = ndimage.label(cover >= 0.5, np.ones((3, 3)))[1]
             objects = max(objects, int(count))
-        rest.append(masked_average(support.features, 1 - cover))
+        around = (1 - cover) * support.is_known
+        rest.append(masked_average(support.features, around))
     return Reference(
         thinned(inside, MOST_INSIDE, seed),
         thinned(outside, MOST_OUTSIDE, seed),

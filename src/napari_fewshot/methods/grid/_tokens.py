@@ -128,6 +128,14 @@ class GridSupport(GridPlane):
         return bool(self.cover(value).any())
 
     @cached_property
+    def is_known(self) -> BoolArray:
+        """Which cells (h, w) somebody labelled, at least half of their pixels."""
+        off = self.sample.ignored
+        if off is None:
+            return np.ones(self.grid, bool)
+        return mask_to_grid(~off, self.grid) >= 0.5
+
+    @cached_property
     def _covers(self) -> dict[int, FloatArray]:
         return {}
 
@@ -198,15 +206,24 @@ def cells_of(
         The class.
     share : float
         Cells covered by at least this much are inside; outside are those that the
-        class does not touch.
+        class does not touch. Cells that nobody labelled are neither, unless nothing
+        else is inside.
 
     Returns
     -------
     inside, outside : array (N, C), (M, C)
     """
-    inside = [s.unit[:, s.cover(value) >= share].T for s in supports]
-    outside = [s.unit[:, s.cover(value) <= 0].T for s in supports]
-    return np.concatenate(inside), np.concatenate(outside)
+    covers = [s.cover(value) for s in supports]
+    inside = [c >= share for c in covers]
+    sure = [c & s.is_known for c, s in zip(inside, supports, strict=True)]
+    if any(c.any() for c in sure):
+        inside = sure
+    outside = [s.is_known & (c <= 0) for c, s in zip(covers, supports, strict=True)]
+    pairs = list(zip(supports, inside, outside, strict=True))
+    return (
+        np.concatenate([s.unit[:, chosen].T for s, chosen, _ in pairs]),
+        np.concatenate([s.unit[:, chosen].T for s, _, chosen in pairs]),
+    )
 
 
 def thinned(rows: AnyArray, most: int, seed: int) -> AnyArray:

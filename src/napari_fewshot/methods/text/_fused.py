@@ -19,6 +19,7 @@ from napari_fewshot.methods._validation import (
     HeldOut,
     altered_copies,
     held_out,
+    held_sample,
     split_folds,
     summarise,
 )
@@ -175,16 +176,21 @@ def weighed(
     blends, mixed = {}, [dict(item.maps) for item in judged]
     for value in classes:
         pairs = [
-            (item.labels == value, item.maps[value], said[value])
+            (item.labels == value, item.maps[value], _where_known(item, said[value]))
             for item, said in zip(judged, read, strict=True)
         ]
         blends[value] = choose_blend(pairs, is_copy=is_copy, shown=shown)
         for maps, (_, seen, said) in zip(mixed, pairs, strict=True):
             maps[value] = blends[value](seen, said)
     return blends, [
-        HeldOut(item.name, item.labels, maps)
-        for item, maps in zip(judged, mixed, strict=True)
+        replace(item, maps=maps) for item, maps in zip(judged, mixed, strict=True)
     ]
+
+
+def _where_known(item: HeldOut, said: FloatArray) -> FloatArray:
+    if item.ignored is None:
+        return said
+    return np.where(item.ignored, np.float32(0), said)
 
 
 def judged_planes(
@@ -211,7 +217,8 @@ def judged_planes(
     planes = [Plane(s.image, s.position, s.pixel_size) for s in shown]
     judged = list(getattr(fitted, "judged", ()))
     same = len(judged) == len(shown) and all(
-        np.array_equal(j.labels, s.labels) for j, s in zip(judged, shown, strict=True)
+        np.array_equal(j.labels, held_sample(s, {}).labels)
+        for j, s in zip(judged, shown, strict=True)
     )
     if not same:
         judged = held_out(method, samples, classes, params, encoder, hooks, fitted)
