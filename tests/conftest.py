@@ -16,6 +16,8 @@ import pytest
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+# Before xdist's own, which reads the marks.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep tests together that share something dear.
 

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from qtpy.QtCore import QSettings
 from qtpy.QtWidgets import QApplication
 
 from napari_fewshot.session._process import ProcessExecutor
@@ -21,6 +22,13 @@ def worker():
     executor = ProcessExecutor()
     yield executor
     executor.close()
+
+
+@pytest.fixture(autouse=True)
+def settings(tmp_path):
+    """Let no test see what another one, or the user, left in the settings."""
+    kind, scope = QSettings.Format.NativeFormat, QSettings.Scope.UserScope
+    QSettings.setPath(kind, scope, str(tmp_path / "settings"))
 
 
 @pytest.fixture

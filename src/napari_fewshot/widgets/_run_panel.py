@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
 )
 
 if TYPE_CHECKING:
-    from napari_fewshot.data import Progress
+    from napari_fewshot.data import Prediction, Progress
     from napari_fewshot.session import SessionState
 
 STEPS = 1000
@@ -30,6 +30,7 @@ class RunPanel(QWidget):  # type: ignore[misc]
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self._stopped = ""
         self.message = QLabel()
         self.message.setWordWrap(True)
         self.message.setTextInteractionFlags(
@@ -80,9 +81,9 @@ class RunPanel(QWidget):  # type: ignore[misc]
             self.show_progress(state.progress)
         elif not state.running:
             self.bar.setValue(0)
-            found = state.document.result
-            if found is not None and "stopped" in found.provenance:
-                self.show_status(found.provenance["notes"][0])
+        self._stopped = "" if state.running else _stop_of(state.document.result)
+        if self._stopped:
+            self.show_status("")
 
     def show_progress(self, progress: Progress) -> None:
         """Show one report."""
@@ -94,7 +95,8 @@ class RunPanel(QWidget):  # type: ignore[misc]
         self.status.setText(text)
 
     def show_status(self, text: str) -> None:
-        """Show what would be done, or what was."""
+        """Show what would be done; after a run that was stopped, what was."""
+        text = self._stopped or text
         self.status.setText(text)
         self.status.setToolTip(text)
 
@@ -102,6 +104,13 @@ class RunPanel(QWidget):  # type: ignore[misc]
         """Show what went wrong, or nothing."""
         self.message.setVisible(error is not None)
         self.message.setText("" if error is None else f"\u26a0 {error}")
+
+
+def _stop_of(result: Prediction | None) -> str:
+    """Return how far a run came that was stopped; empty for any other."""
+    if result is None or "stopped" not in result.provenance:
+        return ""
+    return str(result.provenance["notes"][0])
 
 
 def say_seconds(seconds: float) -> str:
