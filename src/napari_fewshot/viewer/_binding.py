@@ -27,7 +27,7 @@ from napari_fewshot.viewer._layers import (
     role,
 )
 from napari_fewshot.viewer._result_layer import ResultLayer
-from napari_fewshot.viewer._view import place_shown
+from napari_fewshot.viewer._view import wanted_part
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -67,7 +67,7 @@ class Binding(QObject):  # type: ignore[misc]
         self._run_image: Image | None = None
         self._sources: dict[str, tuple[Any, Any, dict[int, int]]] = {}
         self._dirty, self._corrected = set[str](), set[int]()
-        self._is_writing = False
+        self._is_writing = self.only_view = False
         self._painted = self._timer(DEBOUNCE_MS, self._read_painting, single=True)
         self._refresh = self._timer(REFRESH_MS, self._refresh_result, single=True)
         session.plane_finished.connect(self._on_plane)
@@ -273,10 +273,10 @@ class Binding(QObject):  # type: ignore[misc]
         """Segment the query in the background; planes appear as they are ready."""
         self.flush()
         image, layer = self.session.state.query, self.query_layer
-        first = None
+        part: dict[str, Any] = {}
         if image is not None and layer is not None:
-            first = place_shown(self.viewer, layer, image)
-        self.session.segment(wait=False, planes=planes, first=first)
+            part = wanted_part(self.viewer, layer, image, only=self.only_view)
+        self.session.segment(wait=False, planes=planes, **part)
         self._run_layer = self.query_layer
         self._run_image = self.session.state.query
 

@@ -1,4 +1,4 @@
-"""What of an image the canvas shows: so that large images begin there."""
+"""What of an image the canvas shows: where large images begin, or all of it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_fewshot.errors import DataError
+
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from napari_fewshot.data import Image
+    from napari_fewshot.data import Image, Region
 
 
 def place_shown(
@@ -45,3 +47,60 @@ def place_shown(
         coarser = full[at] / size if layer.multiscale else 1.0
         found.append(float(np.clip(data[at] / coarser, 0, size - 1)))
     return found[0], found[1]
+
+
+def part_shown(viewer: ViewerModel, layer: Any, image: Image) -> Region | None:
+    """Return the part of the image's planes that the canvas shows.
+
+    Parameters
+    ----------
+    viewer, layer, image
+        As for `place_shown`.
+
+    Returns
+    -------
+    (int, int, int, int) or None
+        Row and column minima, then maxima; None if no part of it is shown, or rows and
+        columns are not what is shown.
+    """
+    corners, displayed = np.asarray(layer.corner_pixels, float), viewer.dims.displayed
+    shape = layer.data[layer.data_level].shape if layer.multiscale else layer.data.shape
+    # Layers with fewer axes than the viewer have its last ones.
+    missing = viewer.dims.ndim - corners.shape[1]
+    low, high = [], []
+    for letter, size in zip("yx", image.plane_shape, strict=True):
+        at = image.label_axes.index(letter)
+        if at >= corners.shape[1] or at + missing not in displayed:
+            return None
+        factor = size / shape[at]
+        low.append(int(np.clip(np.floor(corners[0, at] * factor), 0, size)))
+        high.append(int(np.clip(np.ceil(corners[1, at] * factor), 0, size)))
+    if low[0] >= high[0] or low[1] >= high[1]:
+        return None
+    return low[0], low[1], high[0], high[1]
+
+
+def wanted_part(
+    viewer: ViewerModel, layer: Any, image: Image, *, only: bool
+) -> dict[str, Any]:
+    """Return what a run is to be told of the canvas.
+
+    Parameters
+    ----------
+    viewer, layer, image
+        As for `place_shown`.
+    only : bool
+        Segment nothing but what is shown.
+
+    Raises
+    ------
+    DataError
+        If nothing of the image is shown, but only that is wanted.
+    """
+    region = part_shown(viewer, layer, image) if only else None
+    if only and region is None:
+        raise DataError(
+            "No part of the image is in view. Move it onto the canvas, or clear "
+            "'only the part in view'."
+        )
+    return {"first": place_shown(viewer, layer, image), "region": region}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
+    QCheckBox,
     QComboBox,
     QFormLayout,
     QGridLayout,
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from napari_fewshot.viewer._binding import Binding
 
 ALL_SELECTED = "all selected layers"
+# Planes with a side of so many pixels may be segmented in part.
+LARGE = 1024
 
 
 class ImagePanel(QWidget):  # type: ignore[misc]
@@ -69,6 +72,11 @@ class ImagePanel(QWidget):  # type: ignore[misc]
         self.range.setPlaceholderText("3-12, 20")
         self.range.setToolTip("Planes, counted from 0, for example 3-12, 20.")
         self.whole.setChecked(True)
+        self.in_view = QCheckBox("only the part in view")
+        self.in_view.setToolTip(
+            "Segment only what the canvas shows now; elsewhere the result stays empty."
+        )
+        self.in_view.toggled.connect(self._on_part)
         self._build()
         self.refresh()
 
@@ -90,6 +98,7 @@ class ImagePanel(QWidget):  # type: ignore[misc]
         self._form.addRow("Level", self.level)
         self._form.addRow("Channels", self.channels)
         self._form.addRow("Segment", self._planes)
+        self._form.addRow("", self.in_view)
         self.layer.currentIndexChanged.connect(self._on_layer_chosen)
         self.level.currentIndexChanged.connect(self._on_layer_chosen)
         self.channels.editingFinished.connect(self._on_layer_chosen)
@@ -205,6 +214,13 @@ class ImagePanel(QWidget):  # type: ignore[misc]
         self._form.setRowVisible(self.channels, many or self._needs_channels(layer))
         has_stack = self._image is not None and self._image.n_planes > 1
         self._form.setRowVisible(self._planes, has_stack)
+        shape = (0, 0) if self._image is None else self._image.plane_shape
+        self._form.setRowVisible(self.in_view, max(shape) >= LARGE)
+        self._on_part()
+
+    def _on_part(self, *_: Any) -> None:
+        is_there = self._form.isRowVisible(self.in_view)
+        self._binding.only_view = is_there and self.in_view.isChecked()
 
     def _needs_channels(self, layer: Any) -> bool:
         """Whether the image was refused for its many channels."""
