@@ -29,6 +29,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("windows"))
         elif _is_sharing(item):
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    # Windows are the longest group: begun last, one process would end up waiting.
+    items.sort(key=lambda item: item.get_closest_marker("gui") is None)
 
 
 def _is_sharing(item: pytest.Item) -> bool:
