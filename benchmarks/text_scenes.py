@@ -4,7 +4,8 @@ Scenes are of `tiny_captions.py`, none of them trained on; the models are those 
 `tests/data/tiny_clip.npz` and, to draw masks, `tests/data/tiny_sam_shapes.npz`, which
 are installed as anybody's weights are, in a folder that is removed afterwards. All goes
 through the product: ``nf.where`` for maps, ``nf.segment`` for masks. Every scene is
-asked for one of its objects, and then for letters without meaning, which must fail.
+asked for one of its objects, then for letters without meaning, which must fail, and for
+an object of another scene that is not there: how often something is found all the same.
 
 Per method, over scenes: pointing (how often the highest place of the map is in what was
 asked for), Dice of the map at one threshold for all scenes, and of the masks.
@@ -32,16 +33,19 @@ if TYPE_CHECKING:
 
     from tiny_captions import Phrase, Scene
 
-    Asked = tuple[Scene, Phrase, str]
+    # A scene, what is there, letters, and what is not there.
+    Asked = tuple[Scene, Phrase, str, str]
 
 DATA = Path(__file__).resolve().parents[1] / "tests" / "data"
+# Scenes whose objects are asked for elsewhere.
+OTHERS = 5000
 MAPS = ("maskclip", "clearclip", "sclip", "surgery", "proxy", "gscorecam", "m2ib")
 PRESETS = ("medclip-sam", "medclip-samv2")
 
 
 def asked(count: int, first: int = 0) -> list[Asked]:
     """Return scenes with a phrase for one kind of its objects, and letters."""
-    rng = np.random.default_rng([first, 3])
+    rng, apart = (np.random.default_rng([first, n]) for n in (3, 4))
     found = []
     for number in range(HELD_OUT + first, HELD_OUT + first + count):
         scene = draw_scene(number)
@@ -49,8 +53,19 @@ def asked(count: int, first: int = 0) -> list[Asked]:
         while len(nonsense.text) < 4:
             nonsense = draw_nonsense(rng)
         phrase = queries(scene, rng, 1)[0]
-        found.append((scene, phrase, nonsense.text))
+        other = number + OTHERS
+        while not (absent := absent_from(scene, draw_scene(other), apart)):
+            other += 1
+        found.append((scene, phrase, nonsense.text, absent))
     return found
+
+
+def absent_from(scene: Scene, other: Scene, rng: np.random.Generator) -> str:
+    """Return a phrase for something of another scene that is not on this one."""
+    for phrase in queries(other, rng, 4):
+        if not scene.mask(phrase).any():
+            return str(phrase.text)
+    return ""
 
 
 def pixels(scene: Scene) -> np.ndarray:
@@ -81,7 +96,7 @@ def maps_of(method: str, checkpoint: Path, rows: Sequence[Asked]) -> dict[str, f
     import napari_fewshot as nf
 
     own, other, masks = [], [], []
-    for scene, phrase, nonsense in rows:
+    for scene, phrase, nonsense, _ in rows:
         for text, kept in ((phrase.text, own), (nonsense, other)):
             how: dict[str, Any] = {"method": method, "checkpoint": checkpoint}
             found = nf.where(pixels(scene), text, **how)
@@ -109,10 +124,10 @@ def masks_of(
     """Return what the masks of a method are worth."""
     import napari_fewshot as nf
 
-    own, other = [], []
-    for scene, phrase, nonsense in rows:
+    own, other, absent = [], [], []
+    for scene, phrase, nonsense, missing in rows:
         mask = scene.mask(phrase)
-        for text, kept in ((phrase.text, own), (nonsense, other)):
+        for text in (phrase.text, nonsense, missing):
             found = nf.segment(
                 pixels(scene),
                 text={1: text},
@@ -120,10 +135,16 @@ def masks_of(
                 checkpoint=checkpoint,
                 decoder=decoder,
             )
-            kept.append(dice(np.asarray(found.labels) == 1, mask))
+            inside = np.asarray(found.labels) == 1
+            if text is missing:
+                absent.append(bool(inside.any()))
+            else:
+                kept = own if text is phrase.text else other
+                kept.append(dice(inside, mask))
     return {
         f"Dice, {decoder}": float(np.mean(own)),
         f"Dice of letters, {decoder}": float(np.mean(other)),
+        f"found though absent, {decoder}": float(np.mean(absent)),
     }
 
 

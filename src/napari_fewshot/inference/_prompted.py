@@ -57,6 +57,10 @@ class Followed:
     answers: dict[int, Answer] = field(default_factory=dict)
 
 
+# Probability of what was clicked away.
+REFUSED = 0.1
+
+
 @dataclass(frozen=True)
 class Prompting:
     """Everything needed to follow the prompts of a request.
@@ -105,6 +109,9 @@ class Prompting:
             if here.is_empty:
                 found.maps.setdefault(value, np.zeros(shape, np.float32))
                 continue
+            if not self.learnt and value in maps and _only_refuses(here):
+                found.maps[value] = without_refused(maps[value], here.negative)
+                continue
             known = value in maps and (self.learnt or _agrees(maps[value], here))
             start = log_odds(maps[value]) if known else None
             if isinstance(self.guide, PromptableGuide):
@@ -129,6 +136,37 @@ def _agrees(probability: FloatArray, prompts: PlanePrompts) -> bool:
     limits = np.array(inside.shape) - 1
     at = np.clip(np.rint(prompts.positive).astype(int), 0, limits)
     return bool(inside[at[:, 0], at[:, 1]].any())
+
+
+def _only_refuses(prompts: PlanePrompts) -> bool:
+    """Whether there are negative clicks and nothing else."""
+    others = len(prompts.positive) or len(prompts.boxes)
+    drawn = prompts.scribbles is not None or prompts.mask is not None
+    return bool(len(prompts.negative)) and not others and not drawn
+
+
+def without_refused(probability: FloatArray, clicks: FloatArray) -> FloatArray:
+    """Return what a phrase found without the objects that were clicked away.
+
+    A click beside all objects changes nothing: it was not found there anyway.
+
+    Parameters
+    ----------
+    probability : array (H, W)
+        Inside is 0.5 and above.
+    clicks : array (N, 2)
+        Row and column of negative clicks.
+    """
+    from scipy import ndimage
+
+    parts, _ = ndimage.label(probability >= 0.5, np.ones((3, 3)))
+    limits = np.array(parts.shape) - 1
+    at = np.clip(np.rint(clicks).astype(int), 0, limits)
+    refused = np.setdiff1d(parts[at[:, 0], at[:, 1]], 0)
+    found: FloatArray = np.where(
+        np.isin(parts, refused), np.minimum(probability, REFUSED), probability
+    ).astype(np.float32)
+    return found
 
 
 def prepare_prompting(

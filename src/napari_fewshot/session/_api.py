@@ -64,7 +64,7 @@ def segment(
     region: tuple[int, int, int, int] | None = None,
     inside: Any = None,
     parts: str | os.PathLike[str] | None = None,
-    level: int | str = "auto",
+    level: int | float | str = "auto",
     text_method: str | None = None,
     text_model: Any = None,
     text_share: str = "learnt",
@@ -117,7 +117,8 @@ def segment(
         Which resolution of a multiscale image or layer, 0 is the finest; prompts,
         region and result are in its pixels. ``"auto"`` is the one whose pixels are
         like those of the supports, where both sizes are known and differ by more than
-        half; with prompts or a region it is 0.
+        half; with prompts or a region it is 0. With text, a number with a point, such
+        as 0.4, is the parameter ``level`` of text methods: where heat maps are cut.
     text_method : str, optional
         A method that reads text, beside ``method`` for supports.
     text_model : str or path, optional
@@ -145,6 +146,8 @@ def segment(
         method, model, params = fill_in(concept, method, model, params)
     method, model = method or "auto", model or "auto"
     supports, phrases = resolve_supports(support), normalise_text(text)
+    if phrases and isinstance(level, float):
+        params, level = {**params, "level": level}, "auto"
     how: dict[str, Any] = {"method": method, "model": model, "params": params}
     how["checkpoint"] = paths_of(checkpoint)
     reading = TextChoice(share=text_share)

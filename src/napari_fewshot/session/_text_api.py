@@ -144,7 +144,7 @@ def rank_phrases(
 **params
         As for `where`.
     phrases : sequence of str
-        Alternatives.
+        Alternatives; a lone one is ranked by itself.
     mask : array (H, W) or path, optional
         Not 0 where the thing is. Without, phrases are compared with nonsense, which
         tells less.
@@ -164,6 +164,8 @@ def rank_phrases(
     import numpy as np
     import pandas as pd
 
+    if isinstance(phrases, str):
+        phrases = [phrases]
     how = {"checkpoint": checkpoint, "device": device, "plane": plane}
     image = open_image(query, axes=axes, scale=scale, channels=channels)
     text = dict(enumerate(phrases, 1))
