@@ -64,7 +64,7 @@ def segment(
     region: tuple[int, int, int, int] | None = None,
     inside: Any = None,
     parts: str | os.PathLike[str] | None = None,
-    level: int | float | str = "auto",
+    level: Any = "auto",
     text_method: str | None = None,
     text_model: Any = None,
     text_share: str = "learnt",
@@ -113,7 +113,7 @@ def segment(
     parts : path, optional
         Folder that keeps finished tiles of large planes until all is done, so that the
         same call goes on with those that are missing; default ``out`` + ``.parts``.
-    level : int or "auto"
+    level : int, "auto", or float
         Which resolution of a multiscale image or layer, 0 is the finest; prompts,
         region and result are in its pixels. ``"auto"`` is the one whose pixels are
         like those of the supports, where both sizes are known and differ by more than
