@@ -24,7 +24,7 @@ from napari_fewshot.errors import Cancelled, DataError, StorageError
 from napari_fewshot.io import open_prompts
 from napari_fewshot.models import get_model_spec
 from napari_fewshot.session import load_concept
-from napari_fewshot.session._api import region_of
+from napari_fewshot.session._asked import region_of
 from napari_fewshot.session._batch import Batch
 from napari_fewshot.session._batch_api import estimate_many, extras_of
 from napari_fewshot.session._batch_inputs import Asked

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_fewshot.ops.resize import fit_factor, resize_image, scaled_shape
+from napari_fewshot.ops.walker import random_walk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,9 +65,6 @@ def spread_labels(
 
 def _walk(image: FloatArray, seeds: LabelArray, count: int) -> FloatArray:
     """Return chances (count, h, w) of labels 1..count; 0 is not known."""
-    from skimage.segmentation import random_walker
-    from threadpoolctl import threadpool_limits
-
     present = [k for k in range(1, count + 1) if (seeds == k).any()]
     every: FloatArray = np.stack([seeds == k for k in range(1, count + 1)]).astype(
         np.float32
@@ -78,18 +75,7 @@ def _walk(image: FloatArray, seeds: LabelArray, count: int) -> FloatArray:
     numbered = np.zeros_like(seeds)
     for number, k in enumerate(present, 1):
         numbered[seeds == k] = number
-    with threadpool_limits(1, "blas"), warnings.catch_warnings():
-        # The solver's tolerance lets probabilities stick out of [0, 1] a little.
-        warnings.simplefilter("ignore", UserWarning)
-        walked = random_walker(
-            image,
-            numbered,
-            beta=BETA,
-            mode="cg_j",
-            tol=1e-3,
-            return_full_prob=True,
-            channel_axis=-1,
-        )
+    walked = random_walk(image, numbered, BETA)
     for number, k in enumerate(present):
-        every[k - 1] = np.clip(walked[number], 0, 1)
+        every[k - 1] = walked[number]
     return every

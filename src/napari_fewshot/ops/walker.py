@@ -187,13 +187,28 @@ def _means(masks: BoolArray, image: FloatArray) -> tuple[FloatArray, FloatArray]
 
 def _walk(image: FloatArray, seeds: LabelArray, beta: float) -> FloatArray:
     """Chance of label 1 against label 2, (H, W), from an image (H, W, C)."""
-    from skimage.segmentation import random_walker
-    from threadpoolctl import threadpool_limits
-
     if seeds.all() or float(np.ptp(image)) == 0.0:
         # Nothing to decide, or no edge to decide by.
         certain: FloatArray = (seeds == 1).astype(np.float32)
         return certain
+    return random_walk(image, seeds, beta)[0]  # type: ignore[no-any-return]
+
+
+def random_walk(image: FloatArray, seeds: LabelArray, beta: float) -> FloatArray:
+    """Return the chances (K, H, W) that a walker from a pixel meets each label first.
+
+    Parameters
+    ----------
+    image : array (H, W, C)
+        Not the same everywhere.
+    seeds : array (H, W)
+        Labels 1..K, each somewhere; 0 is not known, somewhere too.
+    beta : float
+        How unlikely steps over edges are (Grady, IEEE TPAMI 28:1768, 2006).
+    """
+    from skimage.segmentation import random_walker
+    from threadpoolctl import threadpool_limits
+
     # Threads of the vector products cost more than they bring, and go on spinning while
     # the network computes.
     with threadpool_limits(1, "blas"), warnings.catch_warnings():
@@ -207,6 +222,6 @@ def _walk(image: FloatArray, seeds: LabelArray, beta: float) -> FloatArray:
             tol=1e-3,
             return_full_prob=True,
             channel_axis=-1,
-        )[0]
-    chance: FloatArray = np.clip(walked, 0, 1).astype(np.float32)
-    return chance
+        )
+    chances: FloatArray = np.clip(walked, 0, 1).astype(np.float32)
+    return chances

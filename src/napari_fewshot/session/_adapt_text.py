@@ -11,7 +11,7 @@ from napari_fewshot.data import Hooks, TextPrompt
 from napari_fewshot.errors import DataError, PromptError
 from napari_fewshot.inference._samples import collect_samples
 from napari_fewshot.io import open_image
-from napari_fewshot.session._api import resolve_supports
+from napari_fewshot.session._asked import resolve_supports
 from napari_fewshot.session._reading import normalise_text
 
 if TYPE_CHECKING:

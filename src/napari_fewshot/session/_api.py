@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_fewshot.data import (
-    Prediction,
-    PromptSet,
-    SupportSet,
-    TextChoice,
-    fit_level,
-)
-from napari_fewshot.errors import DataError, FewShotError, PromptError
-from napari_fewshot.inference import SegmentRequest, Summary
-from napari_fewshot.io import (
-    note_array,
-    open_image,
-    open_labels,
-    resolve_support,
-    save_prediction,
-    suffix_of,
-)
-from napari_fewshot.methods import get_method, make_params, method_names
+from napari_fewshot.errors import FewShotError
+from napari_fewshot.inference import Summary
+from napari_fewshot.io import note_array, save_prediction, suffix_of
+from napari_fewshot.methods import get_method, method_names
 from napari_fewshot.models import installed_models, model_specs
+from napari_fewshot.session._asked import request_of
 from napari_fewshot.session._collect import Collector
-from napari_fewshot.session._concepts import as_concept, fill_in
 from napari_fewshot.session._estimate import note_speed, refuse_too_large
 from napari_fewshot.session._jobs import get_executor
-from napari_fewshot.session._reading import normalise_text, reading_of, sides
 from napari_fewshot.session._volumes import submit
 
 if TYPE_CHECKING:
@@ -38,7 +22,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from napari_fewshot.inference import PlaneResult
+    from napari_fewshot.data import Prediction
+    from napari_fewshot.inference import PlaneResult, SegmentRequest
     from napari_fewshot.session._jobs import Executor
 
 # Executors that compute on this machine, whose memory and speed are known.
@@ -140,72 +125,29 @@ def segment(
     TypeError
         For an unknown parameter; the message names the nearest one.
     """
-    concept = as_concept(support)
-    if concept is not None:
-        support = concept.support
-        method, model, params = fill_in(concept, method, model, params)
-    method, model = method or "auto", model or "auto"
-    supports, phrases = resolve_supports(support), normalise_text(text)
-    if phrases and isinstance(level, float):
-        params, level = {**params, "level": level}, "auto"
-    how: dict[str, Any] = {"method": method, "model": model, "params": params}
-    how["checkpoint"] = paths_of(checkpoint)
-    reading = TextChoice(share=text_share)
-    if get_method(method).spec.reads_text and not phrases:
-        raise PromptError(
-            f"The method {method!r} looks for phrases, and there is none. Give text=, "
-            "or choose a method that learns from supports."
-        )
-    if phrases:
-        reading = reading_of(text_method, text_model, text_share)
-        how, reading = sides(**how, has_support=len(supports) > 0, reading=reading)
-    else:
-        make_params(get_method(method).spec.params, params)
-    image = open_image(query, axes=axes, scale=scale, channels=channels, level=level)
-    if not prompts and region is None and inside is None:
-        # These lie in pixels of the finest level, unless another one is named.
-        image = fit_level(image, supports)
-    request = SegmentRequest(
-        query=image,
-        support=supports,
-        prompts=normalise_prompts(prompts),
-        text=phrases,
-        reading=reading,
-        keep_probabilities=keep_probabilities,
+    request = request_of(
+        query,
+        support,
+        text,
+        prompts,
+        method,
+        model,
+        params,
+        scale=scale,
+        axes=axes,
+        channels=channels,
         device=device,
-        region=None if region is None else region_of(region),
-        inside=None if inside is None else open_labels(inside),
-        **how,
+        checkpoint=checkpoint,
+        keep_probabilities=keep_probabilities,
+        region=region,
+        inside=inside,
+        level=level,
+        text_method=text_method,
+        text_model=text_model,
+        text_share=text_share,
     )
     like = query if isinstance(query, (str, os.PathLike)) else None
     return _run_and_collect(request, executor, out, like, parts)
-
-
-def region_of(region: Any) -> tuple[int, int, int, int]:
-    """Return a region as whole numbers: row and column minima, then maxima.
-
-    Raises
-    ------
-    DataError
-        If it is anything but four numbers.
-    """
-    try:
-        top, left, bottom, right = (int(n) for n in region)
-    except (TypeError, ValueError):
-        raise DataError(
-            f"region={region!r} must be four whole numbers: first row, first column, "
-            "last row, last column."
-        ) from None
-    return top, left, bottom, right
-
-
-def paths_of(checkpoint: Any) -> Any:
-    """Return a path, or a pair of them, as text; None stays None."""
-    if checkpoint is None:
-        return None
-    if isinstance(checkpoint, (tuple, list)):
-        return tuple(os.fspath(path) for path in checkpoint)
-    return os.fspath(checkpoint)
 
 
 def _run_and_collect(
@@ -306,25 +248,6 @@ def list_models() -> pd.DataFrame:
             "summary": [s.summary for s in specs],
         }
     )
-
-
-def resolve_supports(support: Any) -> SupportSet:
-    """Return a support set with all paths opened; None is an empty one."""
-    given = SupportSet.of(support if support is not None else ())
-    return SupportSet([resolve_support(item) for item in given])
-
-
-def normalise_prompts(prompts: Any) -> dict[int, PromptSet]:
-    """Return ``{class: PromptSet}``; a lone `PromptSet` is class 1."""
-    if prompts is None:
-        return {}
-    if isinstance(prompts, PromptSet):
-        prompts = {1: prompts}
-    if not isinstance(prompts, Mapping):
-        raise PromptError(
-            "prompts must be a PromptSet or a dict of class to PromptSet."
-        )
-    return {int(v): p for v, p in prompts.items() if not p.is_empty}
 
 
 def expect_summary(outcome: Any) -> Summary:

@@ -12,7 +12,7 @@ from napari_fewshot.data import TextPrompt
 from napari_fewshot.errors import DataError, FewShotError
 from napari_fewshot.methods import get_method, make_params, params_to_dict
 from napari_fewshot.models import get_model_spec
-from napari_fewshot.session._api import normalise_prompts, paths_of, resolve_supports
+from napari_fewshot.session._asked import normalise_prompts, paths_of, resolve_supports
 from napari_fewshot.session._batch import Batch
 from napari_fewshot.session._batch_files import Names
 from napari_fewshot.session._batch_inputs import Asked, Inputs

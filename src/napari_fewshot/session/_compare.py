@@ -15,11 +15,7 @@ from napari_fewshot.data import ClassTable, Hooks, Prediction, Progress
 from napari_fewshot.errors import DataError, FewShotError
 from napari_fewshot.inference import SegmentRequest, run
 from napari_fewshot.io import open_image
-from napari_fewshot.session._api import (
-    normalise_prompts,
-    paths_of,
-    resolve_supports,
-)
+from napari_fewshot.session._asked import normalise_prompts, paths_of, resolve_supports
 from napari_fewshot.session._collect import Collector
 from napari_fewshot.session._comparison import (
     Candidate,

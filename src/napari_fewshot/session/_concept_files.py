@@ -10,7 +10,7 @@ from napari_fewshot.inference import SegmentRequest, assess
 from napari_fewshot.io import read_concept, write_concept
 from napari_fewshot.methods import get_method, make_params
 from napari_fewshot.models import get_model_spec
-from napari_fewshot.session._api import resolve_supports
+from napari_fewshot.session._asked import resolve_supports
 from napari_fewshot.session._concepts import as_concept, concept_of, with_concept
 from napari_fewshot.session._editor import Editor
 

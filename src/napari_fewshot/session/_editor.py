@@ -14,7 +14,7 @@ from napari_fewshot.data import ClassTable, SparsePlanes, Support
 from napari_fewshot.io import open_image, resolve_support
 from napari_fewshot.methods import get_method, make_params
 from napari_fewshot.models import get_model_spec
-from napari_fewshot.session._api import normalise_prompts
+from napari_fewshot.session._asked import normalise_prompts
 from napari_fewshot.session._edits import (
     change_row,
     find_row,

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_fewshot.data import TextChoice, fit_level
 from napari_fewshot.errors import DataError, FewShotError, StorageError
-from napari_fewshot.inference import SegmentRequest
 from napari_fewshot.inference._estimate import (
     BASE,
     LABEL_BYTES,
@@ -23,14 +21,10 @@ from napari_fewshot.inference._estimate import (
 )
 from napari_fewshot.io import (
     cache_folder,
-    open_image,
-    open_labels,
     suffix_of,
     write_text,
 )
-from napari_fewshot.methods import get_method, make_params
-from napari_fewshot.session._concepts import as_concept, fill_in
-from napari_fewshot.session._reading import normalise_text, reading_of, sides
+from napari_fewshot.session._asked import request_of
 from napari_fewshot.session._resources import (
     free_disk,
     free_memory,
@@ -42,6 +36,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
+    from napari_fewshot.inference import SegmentRequest
     from napari_fewshot.inference._estimate import Work
 
 SPEEDS = "speeds.json"
@@ -123,7 +118,7 @@ def estimate(
     out: str | os.PathLike[str] | None = None,
     region: tuple[int, int, int, int] | None = None,
     inside: Any = None,
-    level: int | str = "auto",
+    level: Any = "auto",
     text_method: str | None = None,
     text_model: Any = None,
     text_share: str = "learnt",
@@ -153,41 +148,26 @@ def estimate(
     TypeError
         For an unknown parameter.
     """
-    from napari_fewshot.session._api import (
-        normalise_prompts,
-        paths_of,
-        region_of,
-        resolve_supports,
-    )
-
-    concept = as_concept(support)
-    if concept is not None:
-        support = concept.support
-        method, model, params = fill_in(concept, method, model, params)
-    method, model = method or "auto", model or "auto"
-    supports, phrases = resolve_supports(support), normalise_text(text)
-    how: dict[str, Any] = {"method": method, "model": model, "params": params}
-    how["checkpoint"] = paths_of(checkpoint)
-    reading = TextChoice(share=text_share)
-    if phrases:
-        reading = reading_of(text_method, text_model, text_share)
-        how, reading = sides(**how, has_support=len(supports) > 0, reading=reading)
-    else:
-        make_params(get_method(method).spec.params, params)
-    image = open_image(query, axes=axes, scale=scale, channels=channels, level=level)
-    if not prompts and region is None and inside is None:
-        image = fit_level(image, supports)
-    request = SegmentRequest(
-        query=image,
-        support=supports,
-        prompts=normalise_prompts(prompts),
-        text=phrases,
-        reading=reading,
-        keep_probabilities=keep_probabilities,
+    request = request_of(
+        query,
+        support,
+        text,
+        prompts,
+        method,
+        model,
+        params,
+        scale=scale,
+        axes=axes,
+        channels=channels,
         device=device,
-        region=None if region is None else region_of(region),
-        inside=None if inside is None else open_labels(inside),
-        **how,
+        checkpoint=checkpoint,
+        keep_probabilities=keep_probabilities,
+        region=region,
+        inside=inside,
+        level=level,
+        text_method=text_method,
+        text_model=text_model,
+        text_share=text_share,
     )
     return estimate_request(request, out)
 

@@ -36,7 +36,7 @@ from napari_fewshot.inference._provenance import versions
 from napari_fewshot.io import open_image, open_labels, save_labels, suffix_of
 from napari_fewshot.methods.following import follower_of
 from napari_fewshot.models import load_model
-from napari_fewshot.session._api import normalise_prompts
+from napari_fewshot.session._asked import normalise_prompts
 from napari_fewshot.session._collect import Collector
 
 if TYPE_CHECKING:

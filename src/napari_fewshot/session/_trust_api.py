@@ -9,7 +9,8 @@ from napari_fewshot.errors import SupportError
 from napari_fewshot.inference import PlaneResult, SegmentRequest, Summary
 from napari_fewshot.io import open_image
 from napari_fewshot.methods import get_method, make_params
-from napari_fewshot.session._api import paths_of, resolve_supports, run_to_end
+from napari_fewshot.session._api import run_to_end
+from napari_fewshot.session._asked import paths_of, resolve_supports
 from napari_fewshot.session._concepts import as_concept, fill_in
 from napari_fewshot.session._jobs import get_executor
 
