@@ -1,9 +1,11 @@
 """A cluster on this machine: two workers against one, and what a kill costs.
 
-``python benchmarks/cluster.py speed [--rounds 3] [--planes 32]``
+``python benchmarks/cluster.py speed [--rounds 3] [--planes 32] [--method pixel]``
     The same stack with one and with two workers of one thread, in turn; workers have
     their model, and have learnt, before anything is timed. Medians; and the share of
-    the time in which the two workers had planes to work on.
+    the time in which the two workers had planes to work on. In the same rounds: two
+    plain processes with half the stack each against one with all of it, no cluster at
+    all, which is the most that this machine gives to two of them.
 
 ``python benchmarks/cluster.py kill [--times 10] [--what worker,client,everything]``
     Kill -9 of a worker, of the program that asked, or of all of them (scheduler, too)
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -54,42 +57,87 @@ def scene(seed: int, side: int) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(image, 0, 255).astype(np.uint8), labels
 
 
+def half(planes: np.ndarray, method: str) -> Any:
+    """In a process of its own: how long it takes for its share of the planes."""
+    import torch
+
+    torch.set_num_threads(1)
+    return nf.segment(
+        planes, [scene(99, planes.shape[-1])], executor="inline", **options_of(method)
+    )
+
+
+def plain(stack: np.ndarray, pools: Any, method: str) -> dict[int, float]:
+    """Seconds for the stack in one plain process, and in two with a half each."""
+    seconds = {}
+    middle = len(stack) // 2
+    for count, shares in ((1, [stack]), (2, [stack[:middle], stack[middle:]])):
+        start = time.perf_counter()
+        jobs = [
+            p.apply_async(half, (s, method))
+            for p, s in zip(pools, shares, strict=False)
+        ]
+        for job in jobs:
+            job.get()
+        seconds[count] = time.perf_counter() - start
+    return seconds
+
+
+def options_of(method: str) -> dict[str, Any]:
+    return OPTIONS if method == "pixel" else {"method": method, "leave_one_out": False}
+
+
 def local_cluster(workers: int) -> Any:
     from distributed import LocalCluster
 
     return LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
 
 
-def speed(rounds: int, planes: int, side: int) -> None:
+def speed(rounds: int, planes: int, side: int, method: str) -> None:
     """Time one worker against two."""
     stack = np.stack([scene(seed, side)[0] for seed in range(4)])
     stack = np.tile(stack, (-(-planes // 4), 1, 1))[:planes]
     support = [scene(99, side)]
+    options = options_of(method)
     times: dict[int, list[float]] = {1: [], 2: []}
+    bare: dict[int, list[float]] = {1: [], 2: []}
     shares: list[float] = []
+    spawn = multiprocessing.get_context("spawn")
+    pools = [spawn.Pool(1), spawn.Pool(1)]
     with local_cluster(1) as one, local_cluster(2) as two:
         places = {1: one.scheduler_address, 2: two.scheduler_address}
         found = {}
         for place in places.values():
-            nf.segment(stack[:8], support, executor=place, **OPTIONS)
+            nf.segment(stack[:8], support, executor=place, **options)
+        for pool in pools:
+            pool.apply(half, (stack[:1], method))
         for _ in range(rounds):
             for workers, place in places.items():
                 start = time.perf_counter()
-                found[workers] = nf.segment(stack, support, executor=place, **OPTIONS)
+                found[workers] = nf.segment(stack, support, executor=place, **options)
                 times[workers].append(time.perf_counter() - start)
                 if workers == 2:
                     busy = found[2].provenance["cluster"]["busy_seconds"]
                     shares.append(sum(busy.values()) / 2 / times[2][-1])
+            for count, seconds in plain(stack, pools, method).items():
+                bare[count].append(seconds)
         same = np.array_equal(found[1].labels, found[2].labels)
         for place in places.values():
             get_executor(place).close()
+    for pool in pools:
+        pool.terminate()
     medians = {w: statistics.median(t) for w, t in times.items()}
     figures = {
+        "method": method,
         "planes": planes,
         "side": side,
         "seconds_1": [round(t, 2) for t in times[1]],
         "seconds_2": [round(t, 2) for t in times[2]],
+        "plain_seconds": {n: [round(t, 2) for t in ts] for n, ts in bare.items()},
         "ratio_of_medians": round(medians[1] / medians[2], 3),
+        "ratio_of_plain_processes": round(
+            statistics.median(bare[1]) / statistics.median(bare[2]), 3
+        ),
         "busy_share_of_2": round(statistics.median(shares), 3),
         "same_labels": same,
         "load": os.getloadavg(),
@@ -228,6 +276,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--planes", type=int, default=32)
     parser.add_argument("--side", type=int, default=384)
+    parser.add_argument("--method", default="pixel")
     parser.add_argument("--times", type=int, default=10)
     parser.add_argument("--what", default="worker,client,everything")
     parser.add_argument("--address", default="")
@@ -235,7 +284,7 @@ def main() -> None:
     parser.add_argument("--out", default="")
     given = parser.parse_args()
     if given.task == "speed":
-        speed(given.rounds, given.planes, given.side)
+        speed(given.rounds, given.planes, given.side, given.method)
     elif given.task == "kill":
         kill(given.times, given.what.split(","))
     else:

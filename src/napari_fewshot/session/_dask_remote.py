@@ -7,6 +7,9 @@ the next plane when its task is cancelled, or when whoever asked is gone.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
+import os
 import pickle
 import socket
 import threading
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
 MAX_REQUESTS = 2
 # How often a piece that waits for its turn looks whether it is still wanted (seconds).
 TURN_SECONDS = 0.1
+# glibc's numbers for what `mallopt` sets, and what they are set to (bytes).
+TRIM_THRESHOLD, MMAP_THRESHOLD = (-1, 256 * 1024**2), (-3, 32 * 1024**2)
 
 
 class NotHere(Exception):  # noqa: N818 - answered by sending pixels
@@ -127,6 +132,7 @@ def run_piece(content: bytes, key: str, piece: Piece) -> PieceResult:
     hooks = Hooks(is_cancelled=_unwanted())
     with _RESIDENT.turn(hooks):
         _use_threads()
+        _reuse_memory()
         known = _RESIDENT.known(key, content)
         query = _serving(known.query, piece)
         return _Work(replace(known.request, query=query), piece, hooks).done()
@@ -285,6 +291,22 @@ def _use_threads() -> None:
 
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
+
+
+@functools.cache
+def _reuse_memory() -> None:
+    """Let freed arrays be used again before they go back to the system.
+
+    Workers under a nanny return everything above 64 KiB at once; networks then wait
+    for fresh pages most of the time (1.6 times slower in `benchmarks/cluster.py`).
+    """
+    # Other systems have no such function and no such setting.
+    mallopt = (
+        getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    )
+    if mallopt is not None:
+        for what, size in (TRIM_THRESHOLD, MMAP_THRESHOLD):
+            mallopt(what, size)
 
 
 def _address() -> str:
