@@ -110,7 +110,7 @@ def in_fresh_process(
 
 def memory(quick: bool) -> dict[str, Any]:
     """Stacks of 1024 x 1024: does memory grow with the number of planes?"""
-    counts = (10, 40) if quick else (20, 80, 320)
+    counts = (10, 40) if quick else (20, 200, 2000)
     rows = [in_fresh_process((n, 1024, 1024), 1024) for n in counts]
     return {"rows": rows, "mb_per_1000_planes": slope(counts, rows, 1000)}
 
@@ -235,6 +235,44 @@ def seams(quick: bool) -> dict[str, Any]:
     return {"rows": rows}
 
 
+def methods(quick: bool) -> dict[str, Any]:
+    """Other methods: whole, in tiles, in larger tiles; Dice with one another, truth.
+
+    Methods on embeddings shrink a whole plane; in tiles they see it as it is.
+    """
+    import napari_fewshot as nf
+
+    side, rows = 700 if quick else 1000, []
+    image = Synthetic((side, side))
+    pair, at = image.pair(512), np.arange(side) % PERIOD
+    truth = image.labels[np.ix_(at, at)] > 0
+    for method in ("auto", "pixel", "panet", "knn", "linear", "prototype"):
+        found = {"truth": truth}
+        for tile in (None, 512, 640):
+            run = nf.segment(
+                image[:side, :side],
+                [pair],
+                method=method,
+                leave_one_out=False,
+                executor="inline",
+                **({} if tile is None else {"tile": tile}),
+            )
+            found[str(tile or "whole")] = np.asarray(run.labels) > 0
+        row: dict[str, Any] = {"method": method}
+        for a, b in (
+            ("whole", "512"),
+            ("512", "640"),
+            ("whole", "truth"),
+            ("512", "truth"),
+        ):
+            both = 2 * (found[a] & found[b]).sum()
+            dice = both / max(1, found[a].sum() + found[b].sum())
+            row[f"{a}_{b}"] = round(float(dice), 4)
+        rows.append(row)
+        print(row, flush=True)
+    return {"rows": rows}
+
+
 def first(quick: bool) -> dict[str, Any]:
     """Time until something is seen, in times of one tile."""
     side = 1500 if quick else 2600
@@ -320,6 +358,7 @@ def _started(out: Path, log: Path) -> subprocess.Popen[bytes]:
 
 PARTS = {
     "seams": seams,
+    "methods": methods,
     "first": first,
     "time": times,
     "memory": memory,

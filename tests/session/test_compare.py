@@ -173,3 +173,26 @@ def test_large_stacks_are_compared_lazily(session, monkeypatch):
     assert not isinstance(lazy, np.ndarray)
     eager = [found.disagreement_plane(plane) for plane in range(3)]
     np.testing.assert_array_equal(np.asarray(lazy), eager)
+
+
+def test_planes_in_tiles_are_counted_once_and_stopped_between_tiles(blob_pair):
+    image, _ = blob_pair(0, shape=(150, 170), count=12)
+    support = nf.Support(*blob_pair(1, shape=(64, 64), count=4))
+    params = {name: {**given, "tile": 64} for name, given in FAST.items()}
+    found = nf.compare(image, [support], list(FAST), params=params)
+    for name in FAST:
+        prediction = found.predictions[name]
+        assert prediction.provenance["tiles"]["grid"] != [1, 1]
+        area = found.table.set_index("name").loc[name, "area class 1"]
+        assert area == (np.asarray(prediction.labels) == 1).sum()
+    one, other = (found.predictions[name].labels for name in FAST)
+    dice = nf.evaluate(one, other)["dice"][0]
+    assert found.pair_dice(*FAST) == pytest.approx(dice)
+    assert found.disagreement.max() <= 1
+    assert found.disagreement.sum() == (one != other).sum()
+
+    seen = []
+    hooks = Hooks(seen.append, lambda: len(seen) > 3)
+    with pytest.raises(nf.errors.Cancelled):
+        nf.compare(image, [support], list(FAST), params=params, hooks=hooks)
+    assert len(seen) < 10

@@ -13,7 +13,7 @@ from psygnal import Signal
 
 from napari_fewshot.data import ClassTable, Hooks, Prediction, Progress
 from napari_fewshot.errors import DataError, FewShotError
-from napari_fewshot.inference import SegmentRequest, run
+from napari_fewshot.inference import SegmentRequest
 from napari_fewshot.io import open_image
 from napari_fewshot.session._asked import normalise_prompts, paths_of, resolve_supports
 from napari_fewshot.session._collect import Collector
@@ -32,7 +32,6 @@ from napari_fewshot.session._jobs import (
     InlineExecutor,
     Job,
     get_executor,
-    outcome_of,
 )
 from napari_fewshot.session._objects import paint_objects
 from napari_fewshot.session._searching import Tasks
@@ -327,13 +326,18 @@ def compare(
 
 def _run_one(request: SegmentRequest, trial: Trial, executor: Any, hooks: Hooks) -> Any:
     """Run a request to its end; returns its outcome."""
-    if isinstance(executor, InlineExecutor):
-        return outcome_of(lambda: run(request, hooks, trial.add))
+
+    def report(progress: Progress) -> None:
+        # What computes in this thread is stopped here: there is no job to cancel yet.
+        if isinstance(executor, InlineExecutor):
+            hooks.check()
+        hooks.on_progress(progress)
+
     job = submit(
         executor,
         request,
         on_plane=trial.add,
-        on_progress=hooks.on_progress,
+        on_progress=report,
         on_done=lambda _: None,
     )
     try:

@@ -124,7 +124,7 @@ def make_candidates(
 
 @dataclass
 class Tallies:
-    """Pixels that are counted while planes come; safe to fill in another thread.
+    """Pixels that are counted when a candidate is done.
 
     Attributes
     ----------

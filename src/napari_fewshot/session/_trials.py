@@ -42,16 +42,8 @@ class Trial:
     labels: None = None
 
     def add(self, result: PlaneResult) -> None:
-        """Keep a plane and compare it with those of the candidates before."""
+        """Keep a plane, or a part of one."""
         self.collector.add(result)
-        key = self.collector.query.label_key(result.plane)
-        others = {
-            name: np.asarray(prediction.labels[key])
-            for name, prediction in self.trials.predictions.items()
-        }
-        self.trials.tallies.add(
-            self.candidate.name, result.plane, result.labels, others
-        )
 
 
 @dataclass
@@ -103,20 +95,36 @@ class Trials:
         """Take what came of a candidate; one that failed does not stop the others."""
         if isinstance(outcome, Summary):
             found = trial.collector.prediction(outcome, self.executor)
+            self._count(trial.candidate.name, found)
             self.predictions[trial.candidate.name] = found
         elif isinstance(outcome, Cancelled):
             self.is_stopped = True
         else:
             self.errors[trial.candidate.name] = outcome
 
-    def comparison(self) -> Comparison:
-        """Return what is known so far."""
+    @property
+    def planes(self) -> tuple[int, ...]:
+        """The planes that are compared."""
         request = self.requests[0]
         every = range(request.query.n_planes)
-        planes = every if request.planes is None else request.planes
+        return tuple(every if request.planes is None else request.planes)
+
+    def _count(self, name: str, found: Prediction) -> None:
+        """Compare a candidate with those before it, when all of its parts are there.
+
+        Planes come in parts if they are large, and twice where views are fused.
+        """
+        query = self.requests[0].query
+        for plane in self.planes:
+            key = query.label_key(plane)
+            others = {n: np.asarray(p.labels[key]) for n, p in self.predictions.items()}
+            self.tallies.add(name, plane, np.asarray(found.labels[key]), others)
+
+    def comparison(self) -> Comparison:
+        """Return what is known so far."""
         return Comparison(
-            request.query,
-            tuple(planes),
+            self.requests[0].query,
+            self.planes,
             self.candidates,
             dict(self.predictions),
             dict(self.errors),
