@@ -310,8 +310,8 @@ class SupportSet(Sequence[Support]):
         """Raise a `SupportError` unless something can be learnt from this set."""
         if not len(self):
             raise SupportError(
-                "There is no support yet. Add an image with a mask of what to find, or "
-                "click on it (prompts)."
+                "There is no support yet. Add an image with a mask of what to find, "
+                "click on it (prompts), or say what it is (text)."
             )
         if not self.label_values:
             raise SupportError(
