@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from scipy import ndimage
 
+import napari_fewshot as nf
 from napari_fewshot.cli import main
 from napari_fewshot.cli._benchmark import plane_query, plane_support
 from napari_fewshot.cli._fewshot_engines import MethodEngine
@@ -120,6 +122,23 @@ def test_several_methods_on_the_same_episodes(folder, tmp_path, capsys):
         assert picture.size[0] == 900
     said = capsys.readouterr().out
     assert "p (Holm)" in said
+
+
+def test_parameters_of_volumes_and_tiles_act_as_for_users():
+    image, numbers = discs(1)
+    support = SupportSet([plane_support(image, numbers > 0, "0")])
+    stack = np.stack([discs(seed)[0] for seed in (2, 2, 3)])
+    query = nf.data.Image.from_array(stack, axes="zyx")
+    params = {"trees": 5, "leave_one_out": False}
+    count = {}
+    for more in ({}, {"largest_volume": True}, {"tile": 40, "instances": "components"}):
+        engine = MethodEngine("pixel", "auto", {**params, **more})
+        found = engine.segment(support, query)
+        assert found.masks.shape == stack.shape
+        count[tuple(more)] = ndimage.label(found.masks)[1]
+    assert count["largest_volume",] == 1 < count[()]
+    assert found.instances.shape == stack.shape
+    assert set(np.unique(found.instances[found.masks])) >= {1, 2, 3}
 
 
 def test_expected_against_true_dice(tmp_path):

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from napari_fewshot.data import Hooks
-from napari_fewshot.inference import FitCache, PlaneResult, SegmentRequest, run
+from napari_fewshot.inference import SegmentRequest
+from napari_fewshot.session import InlineExecutor
+from napari_fewshot.session._api import run_to_end
+from napari_fewshot.session._collect import Collector
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,7 +71,8 @@ class MethodEngine:
     model: str
     params: Mapping[str, Any]
     device: str = "auto"
-    _cache: FitCache = field(default_factory=FitCache)
+    # Remembers what was learnt from the last supports.
+    _executor: InlineExecutor = field(default_factory=InlineExecutor)
 
     def segment(self, support: SupportSet, query: Image) -> Answers:
         """Return the masks of class 1 on all planes of a query."""
@@ -82,15 +85,18 @@ class MethodEngine:
             keep_probabilities=False,
             device=self.device,
         )
-        results: list[PlaneResult] = []
-        summary = run(request, Hooks(), results.append, self._cache)
+        # Volumes and large planes come in parts, and again when all of it is known.
+        found = Collector(query)
+        summary = run_to_end(request, self._executor, found.add)
         seconds = summary.provenance["seconds"]
         estimates = self.params.get("leave_one_out", True)
-        objects = [r.instances for r in results if r.instances is not None]
+        scores = found.plane_scores.get(1, ()) if estimates else ()
+        shape = (query.n_planes, *query.plane_shape)
+        objects = found.instances
         return Answers(
-            np.stack([r.labels == 1 for r in results]),
-            tuple(float(r.scores[1]) for r in results) if estimates else (),
-            np.stack(objects) if len(objects) == len(results) else None,
+            (np.asarray(found.labels) == 1).reshape(shape),
+            tuple(float(s) for s in scores),
+            None if objects is None else np.asarray(objects).reshape(shape),
             seconds["fit"] + seconds["assess"],
         )
 

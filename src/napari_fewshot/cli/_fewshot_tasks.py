@@ -260,7 +260,7 @@ def _score_volume(
             known[key] = SupportSet(
                 [plane_support(support.image[plane], mask, "support")]
             )
-        asked = Image.from_array(query.image[list(chunk)], axes="tyx", name="query")
+        asked = Image.from_array(query.image[list(chunk)], axes="zyx", name="query")
         answers = engine.segment(known[key], asked)
         masks.append(answers.masks)
         expected += answers.expected
