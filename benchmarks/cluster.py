@@ -7,11 +7,13 @@
     plain processes with half the stack each against one with all of it, no cluster at
     all, which is the most that this machine gives to two of them.
 
-``python benchmarks/cluster.py kill [--times 10] [--what worker,client,everything]``
+``python benchmarks/cluster.py kill [--times 10] [--what worker,client,everything]
+[--of plane|stack]``
     Kill -9 of a worker, of the program that asked, or of all of them (scheduler, too)
     at a random moment, then, where the program was killed, the same command again.
-    The labels must be those of an undisturbed run. A plane in tiles, labels written to
-    zarr; told is how many files of finished tiles were there at the kill.
+    The labels must be those of an undisturbed run. A plane in tiles, or a stack of
+    small planes, labels written to zarr; told is how many files of finished tiles or
+    planes were there at the kill, and of a stack how many of them were made again.
 
 Set ``NAPARI_FEWSHOT_HOME`` to keep it away from your own files.
 """
@@ -39,6 +41,7 @@ import napari_fewshot as nf
 from napari_fewshot.session import get_executor
 
 SIDE, TILE = 1024, 256
+STACK = (60, 160, 160)
 OPTIONS: dict[str, Any] = {"method": "pixel", "leave_one_out": False, "trees": 30}
 
 
@@ -147,17 +150,19 @@ def speed(rounds: int, planes: int, side: int, method: str) -> None:
 
 
 def child(address: str, query: str, out: str) -> None:
-    """Segment a plane in tiles; this is what gets killed."""
-    image = get_executor(address)
-    nf.segment(
+    """Segment a plane in tiles, or a stack; this is what gets killed."""
+    is_stack = Path(query).name.startswith("stack")
+    found = nf.segment(
         query,
-        [scene(99, 256)],
-        executor=image,
+        [scene(99, STACK[1] if is_stack else 256)],
+        executor=get_executor(address),
         out=out,
-        axes="yx",
-        tile=TILE,
+        axes="zyx" if is_stack else "yx",
+        tile=0 if is_stack else TILE,
+        instances="components" if is_stack else "none",
         **OPTIONS,
     )
+    print(found.provenance.get("resumed_planes", 0))
 
 
 class Servers:
@@ -194,9 +199,8 @@ class Servers:
 
 
 def done_tiles(out: Path) -> int:
-    """Tiles whose result is on disk."""
-    parts = Path(f"{out}.parts")
-    return len([p for p in parts.rglob("*") if p.is_file()]) if parts.exists() else 0
+    """Tiles or planes whose result is on disk."""
+    return len(list(Path(f"{out}.parts").glob("*.part")))
 
 
 def once(servers: Servers, query: Path, out: Path, what: str, wait: float) -> Any:
@@ -205,9 +209,9 @@ def once(servers: Servers, query: Path, out: Path, what: str, wait: float) -> An
     command += ["--out", str(out)]
 
     def start() -> Any:
-        return subprocess.Popen(
-            [*command, "--address", servers.address], stderr=subprocess.PIPE
-        )
+        where = ["--address", servers.address]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen([*command, *where], **pipes)
 
     process = start()
     # The moment is counted from the first finished tile.
@@ -216,7 +220,7 @@ def once(servers: Servers, query: Path, out: Path, what: str, wait: float) -> An
     time.sleep(wait)
     kept = done_tiles(out)
     if process.poll() is not None:
-        return servers, kept, "too late"
+        return servers, kept, "too late", 0
     if what == "worker":
         victim = servers.processes.pop(random.randint(1, 2))
         victim.send_signal(signal.SIGKILL)
@@ -225,25 +229,29 @@ def once(servers: Servers, query: Path, out: Path, what: str, wait: float) -> An
     else:
         process.kill()
         process.wait()
+        kept = done_tiles(out)
         if what == "everything":
             servers.kill()
             servers = Servers(servers.folder)
         process = start()
-    _, errors = process.communicate()
+    told, errors = process.communicate()
     state = "ok" if process.returncode == 0 else errors.decode()[-800:]
-    return servers, kept, state
+    is_asked = state == "ok" and what != "worker" and query.name.startswith("stack")
+    repeated = kept - int(told.split()[-1]) if is_asked else 0
+    return servers, kept, state, repeated
 
 
-def kill(times: int, kinds: list[str]) -> None:
+def kill(times: int, kinds: list[str], of: str) -> None:
     """Kill at random moments and compare."""
     import zarr
 
     folder = Path(tempfile.mkdtemp(prefix="cluster-"))
-    image, _ = scene(1, SIDE)
-    query = folder / "query.zarr"
-    store = zarr.create_array(
-        query, shape=image.shape, chunks=(256, 256), dtype="uint8"
-    )
+    image, chunks = scene(1, SIDE)[0], (256, 256)
+    if of == "stack":
+        image = np.stack([scene(seed, STACK[1])[0] for seed in range(STACK[0])])
+        chunks = (1, *STACK[1:])
+    query = folder / f"{of}.zarr"
+    store = zarr.create_array(query, shape=image.shape, chunks=chunks, dtype="uint8")
     store[:] = image
     servers = Servers(folder)
     start = time.perf_counter()
@@ -255,19 +263,20 @@ def kill(times: int, kinds: list[str]) -> None:
     whole = time.perf_counter() - start
     expected = np.asarray(zarr.open_array(truth, mode="r"))
     print(f"undisturbed: {first:.1f} s the first time, {whole:.1f} s the second")
-    equal = 0
+    equal = repeated = 0
     for number in range(times):
         what = kinds[number % len(kinds)]
         out = folder / f"out-{number}.zarr"
         wait = random.uniform(0, 0.8 * whole)
-        servers, kept, state = once(servers, query, out, what, wait)
+        servers, kept, state, again = once(servers, query, out, what, wait)
+        repeated += again
         found = np.asarray(zarr.open_array(out, mode="r")) if state == "ok" else None
         same = found is not None and np.array_equal(found, expected)
         equal += same or state == "too late"
         print(f"{number}: {what}, {kept} files kept, {state}, equal {same}", flush=True)
     servers.kill()
     shutil.rmtree(folder)
-    print(f"{equal} of {times} equal, load {os.getloadavg()}")
+    print(f"{equal} of {times} equal, {repeated} repeated, load {os.getloadavg()}")
 
 
 def main() -> None:
@@ -279,6 +288,7 @@ def main() -> None:
     parser.add_argument("--method", default="pixel")
     parser.add_argument("--times", type=int, default=10)
     parser.add_argument("--what", default="worker,client,everything")
+    parser.add_argument("--of", default="plane", choices=("plane", "stack"))
     parser.add_argument("--address", default="")
     parser.add_argument("--query", default="")
     parser.add_argument("--out", default="")
@@ -286,7 +296,7 @@ def main() -> None:
     if given.task == "speed":
         speed(given.rounds, given.planes, given.side, given.method)
     elif given.task == "kill":
-        kill(given.times, given.what.split(","))
+        kill(given.times, given.what.split(","), given.of)
     else:
         child(given.address, given.query, given.out)
 

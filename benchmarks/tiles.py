@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import resource
 import subprocess
 import sys
@@ -259,12 +260,8 @@ def methods(quick: bool) -> dict[str, Any]:
             )
             found[str(tile or "whole")] = np.asarray(run.labels) > 0
         row: dict[str, Any] = {"method": method}
-        for a, b in (
-            ("whole", "512"),
-            ("512", "640"),
-            ("whole", "truth"),
-            ("512", "truth"),
-        ):
+        pairs = ("whole", "512"), ("512", "640"), ("whole", "truth"), ("512", "truth")
+        for a, b in pairs:
             both = 2 * (found[a] & found[b]).sum()
             dice = both / max(1, found[a].sum() + found[b].sum())
             row[f"{a}_{b}"] = round(float(dice), 4)
@@ -298,51 +295,57 @@ def child(out: str, log: str) -> None:
 
             return super().submit(request, on_plane=take, **calls)
 
-    image = Synthetic((700, 900))
+    is_stack = Path(out).name.startswith("stack")
+    image = Synthetic((60, 128, 128) if is_stack else (700, 900))
     nf.segment(
         image,
         nf.Support(*image.pair(128)),
         method="pixel",
         executor=Noting(),
         out=out,
-        tile=128,
         instances="components",
+        **({} if is_stack else {"tile": 128}),
         **CHEAP,
     )
 
 
-def kills(quick: bool) -> dict[str, Any]:
+def stack_kills(quick: bool) -> dict[str, Any]:
+    """Kill the process at random planes of a stack of small ones; compare."""
+    return kills(quick, "stack-")
+
+
+def kills(quick: bool, kind: str = "") -> dict[str, Any]:
     """Kill the process at random tiles until it gets through; compare the result."""
     import zarr
 
     rng, wanted, killed = np.random.default_rng(0), 6 if quick else 50, 0
     repeated = differing = runs = 0
     with tempfile.TemporaryDirectory() as folder:
-        whole = Path(folder) / "whole.zarr"
-        _started(whole, Path(folder) / "whole.log").wait()
+        whole = Path(folder) / f"{kind}whole.zarr"
+        _started(whole, Path(folder) / "whole.log").join()
         truth = zarr.open(whole)[...]
         while killed < wanted:
             runs += 1
-            out, log = Path(folder) / f"{runs}.zarr", Path(folder) / f"{runs}.log"
+            out = Path(folder) / f"{kind}{runs}.zarr"
+            log = Path(folder) / f"{runs}.log"
             while True:
                 before = _lines(log)
                 process = _started(out, log)
                 after = before + int(rng.integers(1, 12))
-                while process.poll() is None and (
-                    killed >= wanted or _lines(log) < after
-                ):
+                while process.is_alive() and (killed >= wanted or _lines(log) < after):
                     time.sleep(0.002)
-                if process.poll() is not None:
+                if not process.is_alive():
                     break
                 process.kill()
-                process.wait()
+                process.join()
                 killed += 1
             seen = log.read_text().split()
             repeated += len(seen) - len(set(seen))
             differing += int((zarr.open(out)[...] != truth).sum())
-            differing += Path(f"{out}.parts").exists() or process.returncode
-    row = {"kills": killed, "runs": runs, "tiles": len(set(seen))}
-    row |= {"repeated_tiles": repeated, "differing_pixels": differing}
+            differing += Path(f"{out}.parts").exists() or process.exitcode
+    what = "planes" if kind else "tiles"
+    row = {"kills": killed, "runs": runs, what: len(set(seen))}
+    row |= {f"repeated_{what}": repeated, "differing_pixels": differing}
     print(row, flush=True)
     return row
 
@@ -351,9 +354,16 @@ def _lines(log: Path) -> int:
     return log.read_text().count("\n") if log.exists() else 0
 
 
-def _started(out: Path, log: Path) -> subprocess.Popen[bytes]:
-    words = [sys.executable, __file__, "--child", str(out), str(log)]
-    return subprocess.Popen(words)
+def _started(out: Path, log: Path) -> Any:
+    """Start a process of its own; where it can be, one that need not import first."""
+    kinds = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context(
+        "forkserver" if "forkserver" in kinds else "spawn"
+    )
+    context.set_forkserver_preload(["napari_fewshot.session", "sklearn.ensemble"])
+    process = context.Process(target=child, args=(str(out), str(log)))
+    process.start()
+    return process
 
 
 PARTS = {
@@ -365,6 +375,7 @@ PARTS = {
     "plane": plane,
     "strip": strip,
     "kills": kills,
+    "stack-kills": stack_kills,
 }
 
 
@@ -374,11 +385,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="smaller images")
     parser.add_argument("--only", default=",".join(PARTS), help="a,b of the parts")
     parser.add_argument("--one", help=argparse.SUPPRESS)
-    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.child:
-        child(*given.child)
-        return
     if given.one:
         shape, support, rows = json.loads(given.one)
         print(json.dumps(run_one(tuple(shape), support, rows, CHEAP)))

@@ -59,21 +59,28 @@ def dices(results, masks):
     ]
 
 
-def test_planes_that_differ_from_the_support_are_helped(support):
+@pytest.fixture(scope="module")
+def fading(support):
+    """A scan that fades, its masks, and what is found without and with neighbours."""
     images, masks = scan(1, last=0.05)
-    alone = dices(segment(images, support, neighbours=False), masks)
-    helped = segment(images, support)
+    alone = segment(images, support, neighbours=False)
+    return images, masks, alone, segment(images, support)
+
+
+def test_planes_that_differ_from_the_support_are_helped(fading):
+    _, masks, alone, helped = fading
+    alone = dices(alone, masks)
     assert [r.plane for r in helped] == list(range(DEPTH))
     assert np.mean(dices(helped, masks)) > np.mean(alone) + 0.015
     assert min(dices(helped, masks)) > min(alone) + 0.2
 
 
-def test_a_plane_that_is_left_over_is_helped_too(support):
+def test_a_plane_that_is_left_over_is_helped_too(support, fading):
     """The last plane is alone in its block and knows the block before."""
-    images, masks = scan(1, last=0.05)
+    images, masks, alone, _ = fading
     planes = tuple(range(DEPTH - BLOCK - 1, DEPTH))
-    alone = dices(segment(images, support, planes, neighbours=False), masks[3:])
-    helped = dices(segment(images, support, planes), masks[3:])
+    alone = dices(alone, masks)
+    helped = dices(segment(images, support, planes), masks[planes[0] :])
     assert len(planes) == BLOCK + 1
     assert helped[-1] > alone[-1] + 0.1
 
@@ -97,9 +104,9 @@ def test_a_single_plane_has_no_neighbours(support):
     np.testing.assert_array_equal(with_them[0].labels, without[0].labels)
 
 
-def test_the_same_stack_gives_the_same_masks(support):
-    images, _ = scan(2, last=0.1)
-    first, second = segment(images, support), segment(images, support)
+def test_the_same_stack_gives_the_same_masks(support, fading):
+    images, _, _, first = fading
+    second = segment(images, support)
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one.labels, other.labels)
 
@@ -117,6 +124,51 @@ def test_cancelling_stops_while_planes_agree(support):
 
     with pytest.raises(Cancelled):
         segment(images, support, hooks=Hooks(on_progress, is_cancelled))
+
+
+@pytest.fixture(scope="module")
+def twins():
+    """A scan with two things that look alike, and their masks."""
+    rng = np.random.default_rng(3)
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    one = np.hypot(rows - 30, columns - 24) < 11
+    other = np.hypot(rows - 66, columns - 70) < 14
+    image = ndimage.gaussian_filter(0.25 + 0.5 * (one | other), 1.2)
+    stack = image + rng.normal(0, 0.03, (6, SIDE, SIDE))
+    return stack.clip(0, 1).astype(np.float32), one, other
+
+
+def found_of(twins, shown, **params):
+    images, one, other = twins
+    support = SupportSet([Support(images[0], shown.astype(np.int32), axes="yx")])
+    results = segment(images[1:], support, **params)
+    labels = np.stack([r.labels for r in results]) == 1
+    return labels[:, one].mean(), labels[:, other].mean()
+
+
+def test_one_object_stays_if_the_supports_show_one(twins):
+    _, one, other = twins
+    here, there = found_of(twins, one, one_object=True)
+    assert here > 0.9
+    assert there == 0
+    # The larger one, too, if that is what the support shows.
+    here, there = found_of(twins, other, one_object=True)
+    assert here == 0
+    assert there > 0.9
+
+
+def test_nothing_is_dropped_if_the_supports_show_several(twins):
+    _, one, other = twins
+    assert min(found_of(twins, one | other, one_object=True)) > 0.9
+
+
+def test_what_lies_apart_does_not_teach(twins):
+    """By default it may stay, but is not found more often because of the neighbours."""
+    _, one, _ = twins
+    alone = found_of(twins, one, neighbours=False)
+    helped = found_of(twins, one)
+    assert helped[0] > 0.9
+    assert helped[1] <= alone[1]
 
 
 def test_large_planes_wait_for_fewer():

@@ -15,7 +15,7 @@ from napari_fewshot.inference import SegmentRequest, Summary
 from napari_fewshot.session import InlineExecutor, Session
 from napari_fewshot.session._api import run_to_end
 from napari_fewshot.session._collect import Collector
-from napari_fewshot.session._process import ProcessExecutor
+from napari_fewshot.session._jobs import get_executor
 from napari_fewshot.session._tiling import submit
 
 FAST = {
@@ -100,13 +100,8 @@ def test_methods_on_embeddings_run_in_tiles(method, slide, support):
 
 
 def test_the_worker_process_gives_the_same(slide, support, tiled):
-    executor = ProcessExecutor()
-    try:
-        far = nf.segment(
-            slide, support, tile=128, instances="components", executor=executor, **FAST
-        )
-    finally:
-        executor.close()
+    how = {"tile": 128, "instances": "components", **FAST}
+    far = nf.segment(slide, support, executor="process", **how)
     np.testing.assert_array_equal(far.labels, tiled.labels)
     np.testing.assert_array_equal(far.instances, tiled.instances)
     assert far.scores == tiled.scores
@@ -276,20 +271,16 @@ def test_cancelling_keeps_what_is_there(slide, support):
         if len(jobs) and np.count_nonzero(collector.labels):
             jobs[0].cancel()
 
-    executor = ProcessExecutor()
-    try:
-        outcome = []
-        job = submit(
-            executor,
-            request,
-            on_plane=on_plane,
-            on_progress=lambda p: None,
-            on_done=outcome.append,
-        )
-        jobs.append(job)
-        assert job.wait(60)
-    finally:
-        executor.close()
+    outcome = []
+    job = submit(
+        get_executor("process"),
+        request,
+        on_plane=on_plane,
+        on_progress=lambda p: None,
+        on_done=outcome.append,
+    )
+    jobs.append(job)
+    assert job.wait(300)
     assert isinstance(job.outcome, Cancelled)
     assert collector.labels.any()
 

@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from napari_fewshot._types import BoolArray, FloatArray, LabelArray
     from napari_fewshot.inference._learn import Fit
     from napari_fewshot.inference._tally import Tally
-    from napari_fewshot.methods import Answer, CommonParams
+    from napari_fewshot.methods import Answer, CommonParams, Lesson
 
 # Weight of what a mask teaches against the leave-one-out score of the supports.
 JUDGE_WEIGHT = 1.0
+# Option of a request that goes on behind a block: what the planes before it teach.
+LESSONS = "lessons"
 
 
 @dataclass
@@ -38,6 +40,8 @@ class Looked:
     seen: Plane | None
     maps: dict[int, FloatArray]
     objects: dict[int, LabelArray] = field(default_factory=dict)
+    follow: int = 0
+    lessons: tuple[Lesson, ...] | None = None
 
 
 def look_at_all(
@@ -52,7 +56,7 @@ def look_at_all(
     neighbours = None
     if not isinstance(request.query, WindowedImage):
         # Windows of a plane are no neighbours in depth, and must not see one another.
-        neighbours = _neighbours(fit, params, len(planes))
+        neighbours = _neighbours(request, fit, params, len(planes))
     size = 1
     if neighbours is not None:
         size = block_size(request.query.plane_shape, len(fit.names))
@@ -120,17 +124,24 @@ def _predict(
     return fitted.predict(seen, hooks), {}
 
 
-def _neighbours(fit: Fit, params: CommonParams, count: int) -> Neighbours | None:
+def _neighbours(
+    request: SegmentRequest, fit: Fit, params: CommonParams, count: int
+) -> Neighbours | None:
     """Return who lets the planes of a stack help one another, if anybody."""
-    wanted = count > 1 and getattr(params, "neighbours", False)
+    # A last plane that is left alone has had neighbours in the run that it is from.
+    lessons = request.options.get(LESSONS)
+    several = count > 1 or lessons is not None
+    wanted = several and getattr(params, "neighbours", False)
     fitted, judge = fit.learnt.fitted, fit.learnt.judge
     if not wanted or judge is None or not isinstance(fitted, Fused):
         return None
-    return Neighbours(fitted, judge)
+    found = Neighbours(fitted, judge, getattr(params, "one_object", False))
+    found.recall(lessons or (), lambda number: plane_of(request.query, number))
+    return found
 
 
 def _let_agree(neighbours: Neighbours, waiting: Sequence[Looked], hooks: Hooks) -> None:
-    """Replace the maps of a block of planes by what they agree on."""
+    """Replace the maps of a block of planes by what they agree on; note the block."""
     looked = [(w, w.seen) for w in waiting if w.seen is not None]
     found = neighbours.agree(
         [w.number for w, _ in looked],
@@ -140,6 +151,9 @@ def _let_agree(neighbours: Neighbours, waiting: Sequence[Looked], hooks: Hooks) 
     )
     for (one, _), maps in zip(looked, found, strict=True):
         one.maps = maps
+    for left, one in enumerate(reversed(waiting)):
+        one.follow = left
+    waiting[-1].lessons = neighbours.lessons
 
 
 def finish_plane(
@@ -192,6 +206,9 @@ def finish_plane(
         {v: a.scores for v, a in answers.items()},
         novelty,
         digest=looked.digest,
+        follow=looked.follow,
+        lessons=looked.lessons,
+        notes=tuple(getattr(learnt.fitted, "notes", ())),
     )
 
 

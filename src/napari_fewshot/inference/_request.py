@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari_fewshot._types import BoolArray, FloatArray, LabelArray
     from napari_fewshot.data import Image, PromptSet, SupportSet, TextPrompt
     from napari_fewshot.inference._evidence import Evidence
-    from napari_fewshot.methods import Reliability
+    from napari_fewshot.methods import Lesson, Reliability
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +106,13 @@ class PlaneResult:
         Fingerprint of the pixels that were segmented.
     linked : bool
         Whether object numbers hold over all planes already.
+    follow : int
+        So many planes come after it that were segmented together with it.
+    lessons : tuple of Lesson, optional
+        What the planes up to this one leave for the next ones to learn from; None
+        where planes do not help one another, and within a block of those that do.
+    notes : tuple of str
+        What was noted up to this plane, beside what supports alone say.
     """
 
     plane: int
@@ -120,6 +127,9 @@ class PlaneResult:
     region: tuple[int, int, int, int] | None = None
     digest: str = ""
     linked: bool = False
+    follow: int = 0
+    lessons: tuple[Lesson, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

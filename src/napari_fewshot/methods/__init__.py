@@ -24,7 +24,7 @@ from napari_fewshot.methods._registry import (
     method_names,
 )
 from napari_fewshot.methods._validation import altered_copies
-from napari_fewshot.methods.neighbours import Neighbours, block_size
+from napari_fewshot.methods.neighbours import Lesson, Neighbours, block_size
 from napari_fewshot.methods.promptable import Answer, PromptableGuide
 from napari_fewshot.methods.prompting import Prompter
 from napari_fewshot.methods.reverse import ReverseJudge
@@ -35,6 +35,7 @@ __all__ = [
     "CommonParams",
     "FittedMethod",
     "Fused",
+    "Lesson",
     "Method",
     "MethodSpec",
     "Neighbours",

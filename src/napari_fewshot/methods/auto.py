@@ -11,7 +11,12 @@ from napari_fewshot.methods._fusion import Candidate, Fused, fit_fused
 from napari_fewshot.methods._looks import is_network, network_looks
 from napari_fewshot.methods._params import CommonParams, default_of, param
 from napari_fewshot.methods._registry import get_method
-from napari_fewshot.methods.incontext import NEIGHBOURS, PRACTISE, let_practise
+from napari_fewshot.methods.incontext import (
+    NEIGHBOURS,
+    ONE_OBJECT,
+    PRACTISE,
+    let_practise,
+)
 from napari_fewshot.models import load_model
 
 if TYPE_CHECKING:
@@ -34,6 +39,7 @@ class AutoParams(CommonParams):
     use_network: bool = param(True, "Let the bundled network take part.", advanced=True)
     practise: bool = param(True, PRACTISE)
     neighbours: bool = param(True, NEIGHBOURS)
+    one_object: bool = param(False, ONE_OBJECT)
     use_pixel: bool = param(True, "Let `pixel` take part.", advanced=True)
     use_template: bool = param(True, "Let `template` take part.", advanced=True)
     use_prototype: bool = param(True, "Let `prototype` take part.", advanced=True)

@@ -40,6 +40,10 @@ NEIGHBOURS = (
     "In stacks, let the planes that were segmented best help the others: masks agree "
     "from slice to slice. Turn it off for stacks of unrelated images."
 )
+ONE_OBJECT = (
+    "In stacks, a class of which the supports show one object (an organ) is one object "
+    "near that place: what lies apart from it is dropped."
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class InContextParams(CommonParams):
     )
     practise: bool = param(True, PRACTISE)
     neighbours: bool = param(True, NEIGHBOURS)
+    one_object: bool = param(False, ONE_OBJECT)
 
 
 class InContextMethod:

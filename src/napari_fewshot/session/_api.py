@@ -14,6 +14,7 @@ from napari_fewshot.models import installed_models, model_specs
 from napari_fewshot.session._asked import request_of
 from napari_fewshot.session._collect import Collector
 from napari_fewshot.session._estimate import note_speed, refuse_too_large
+from napari_fewshot.session._holding import beside_of, held
 from napari_fewshot.session._jobs import get_executor
 from napari_fewshot.session._volumes import submit
 
@@ -89,15 +90,17 @@ def segment(
         Default: kept for a single plane, not for stacks.
     out : path, optional
         Write the labels there: ``.zarr`` plane by plane or tile by tile, other formats
-        at the end. If it is interrupted, the same call goes on with the missing tiles.
+        at the end. If it is interrupted, the same call goes on with the missing tiles
+        or planes; one run at a time can write there.
     region : (int, int, int, int), optional
         Segment only this part of every plane: first row and column, last row and column
         (exclusive). Labels are 0 elsewhere.
     inside : array, path or labels layer, optional
         Segment only where this is not 0; of the shape of a plane or of the labels.
     parts : path, optional
-        Folder that keeps finished tiles of large planes until all is done, so that the
-        same call goes on with those that are missing; default ``out`` + ``.parts``.
+        Folder that keeps finished tiles of large planes, and finished planes of stacks,
+        until all is done, so that the same call goes on with those that are missing;
+        default ``out`` + ``.parts``.
     level : int, "auto", or float
         Which resolution of a multiscale image or layer, 0 is the finest; prompts,
         region and result are in its pixels. ``"auto"`` is the one whose pixels are
@@ -157,24 +160,27 @@ def _run_and_collect(
     image, chosen = request.query, get_executor(executor)
     is_store = out is not None and suffix_of(out) == ".zarr"
     refuse_too_large(request, out, is_local=chosen.name in LOCAL)
-    collector = Collector(image, out if is_store else None)
-    # Beside the result: what is finished of it, should this be interrupted.
-    beside = None if out is None else Path(f"{os.fspath(out)}.parts")
+    # Beside the result: what is finished of it, should this be interrupted. It is held
+    # before the store is made anew, and given up when the result is written.
+    beside = None if out is None else beside_of(Path(out))
     folder = beside if parts is None else Path(parts)
-    summary = run_to_end(request, chosen, collector.add, folder)
-    prediction = collector.prediction(summary, chosen.name)
-    if chosen.name in LOCAL:
-        note_speed(request, prediction.provenance)
-    if is_store:
-        note_array(
-            prediction.labels,
-            axes=image.label_axes,
-            scale=image.scale,
-            unit=image.unit,
-            classes=prediction.classes,
-        )
-    elif out is not None:
-        save_prediction(out, prediction, image, like)
+    with held(beside), held(None if folder == beside else folder):
+        collector = Collector(image, out if is_store else None)
+        summary = run_to_end(request, chosen, collector.add, folder)
+        prediction = collector.prediction(summary, chosen.name)
+        # The time of planes that were there before is not known any more.
+        if chosen.name in LOCAL and "resumed_planes" not in prediction.provenance:
+            note_speed(request, prediction.provenance)
+        if is_store:
+            note_array(
+                prediction.labels,
+                axes=image.label_axes,
+                scale=image.scale,
+                unit=image.unit,
+                classes=prediction.classes,
+            )
+        elif out is not None:
+            save_prediction(out, prediction, image, like)
     return prediction
 
 
@@ -195,7 +201,7 @@ def run_to_end(
     on_plane : callable
         Receives every plane.
     folder : path, optional
-        Keeps finished tiles of large planes; see `submit`.
+        Keeps finished tiles and planes; see `submit`.
     """
     job = submit(
         executor,

@@ -10,11 +10,11 @@ import contextlib
 import json
 import os
 import shutil
-import sys
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from napari_fewshot.errors import StorageError
 from napari_fewshot.io import write_text
+from napari_fewshot.session._holding import hold
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +45,7 @@ class Records:
         try:
             out.mkdir(parents=True, exist_ok=True)
             was_cut = self._journal.exists()
-            self._file, is_held = _hold(self._journal)
+            self._file, is_held = hold(self._journal)
         except OSError as error:
             raise StorageError(
                 f"Nothing can be written to {out} ({error.strerror or error}). Choose "
@@ -134,35 +134,3 @@ def _read_records(path: Path) -> dict[str, Any]:
         return {}
     is_good = isinstance(content, dict)
     return {k: v for k, v in content.items() if isinstance(v, dict)} if is_good else {}
-
-
-def _hold(path: Path) -> tuple[IO[bytes], bool]:
-    """Open a file to append, and hold it; it may vanish in between."""
-    while True:
-        file = path.open("a+b")
-        if not _lock(file):
-            return file, False
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file, True
-        file.close()
-
-
-def _lock(file: IO[bytes]) -> bool:
-    """Hold a file until it is closed or the process ends; False if another has it."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        # Some network folders know no locks: then nobody is kept out.
-        return sys.platform != "win32"
-    return True

@@ -42,6 +42,8 @@ class DaskExecutor:
     """
 
     name = "dask"
+    # Blocks of planes are made by themselves, wherever there is room.
+    divides = True
 
     def __init__(self, where: Any) -> None:
         self._where = where

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from napari_fewshot.data import WindowedImage
 from napari_fewshot.errors import PromptError, WorkerError
+from napari_fewshot.inference._checks import is_constant
 from napari_fewshot.inference._prompted import prompted_planes
 from napari_fewshot.inference._reading import leading_method
-from napari_fewshot.inference._tally import Tally
-from napari_fewshot.methods import Reliability, block_size
+from napari_fewshot.methods import block_size
+from napari_fewshot.session._retelling import retold
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,6 +51,23 @@ def wanted_planes(request: SegmentRequest) -> tuple[int, ...]:
             "choose others, or add a support."
         )
     return found
+
+
+def leading_plane(request: SegmentRequest, planes: Sequence[int]) -> int | None:
+    """Return the plane that phrases alone are judged on; None where supports tell.
+
+    It is the first one that is not blank, as in an undivided run.
+    """
+    alone = request.reading.share == "alone" or not len(request.support)
+    if not request.text or not alone or not planes:
+        return None
+    for plane in planes:
+        try:
+            if not is_constant(request.query, plane):
+                return plane
+        except Exception:  # noqa: BLE001 - whoever segments it says what is wrong
+            return plane
+    return planes[0]
 
 
 def together(request: SegmentRequest, count: int) -> int:
@@ -224,33 +242,13 @@ class Merger:
         record = {**first.provenance, "cluster": dict(cluster)}
         if self._request.task != "segment" or "seconds" not in record:
             return replace(first, provenance=record)
-        tally = Tally(first.reliability or Reliability())
-        for plane in self._planes:
-            if plane in self._notes:
-                self._count(tally, self._notes[plane])
-        query = dict(record["inputs"]["query"])
-        asked = self._request.planes
-        query["planes"] = None if asked is None else [int(p) for p in asked]
-        query["fingerprint"] = tally.digest.hexdigest()
-        record["inputs"] = {**record["inputs"], "query": query}
+        found = retold(first, self._request, self._planes, self._notes)
+        record["inputs"] = found.provenance["inputs"]
         fit = min(self._fit, seconds)
         shares = {k: v for k, v in record["seconds"].items() if k != "predict"}
         record["seconds"] = {**shares, "predict": round(seconds - fit, 4)}
         record["notes"] = list(self._told)
-        return replace(
-            first,
-            scores=tally.scores(),
-            score_intervals=tally.intervals(),
-            present=tally.present,
-            suggested=tally.suggested,
-            provenance=record,
-        )
-
-    def _count(self, tally: Tally, note: PlaneNote) -> None:
-        tally.digest.update(note.digest.encode())
-        for value, score in note.scores.items():
-            tally.add(value, score, note.present[value])
-        tally.note(note.plane, note.scores, note.novelty)
+        return replace(found, provenance=record)
 
     def _place(self, found: PieceResult) -> int:
         if not found.notes:

@@ -37,6 +37,7 @@ from napari_fewshot.session._dask_plan import (
     SPLIT,
     Merger,
     Planner,
+    leading_plane,
     plane_bytes,
     together,
     wanted_planes,
@@ -145,9 +146,7 @@ class ClusterRun:
 
     def _leading_plane(self, planes: tuple[int, ...]) -> int | None:
         """Return the plane that phrases alone are judged on."""
-        request = self._request
-        alone = request.reading.share == "alone" or not len(request.support)
-        return planes[0] if request.text and alone and not self._whole else None
+        return None if self._whole else leading_plane(self._request, planes)
 
     def _prepare(self, planes: tuple[int, ...]) -> None:
         """Describe the request, and give it to the cluster."""

@@ -59,8 +59,8 @@ def submit(
     on_plane, on_progress, on_done : callable
         As for `Executor.submit`.
     folder : path, optional
-        Keeps what is finished of large planes, see `_tiling.submit`; a volume in
-        several parts begins anew.
+        Keeps what is finished, see `_tiling.submit`; views of a volume have a folder
+        in it each.
     """
     plan: list[VolumePlan | None] = []
 
@@ -82,7 +82,7 @@ def submit(
             on_done=on_done,
             folder=folder,
         )
-    run = _VolumeRun(executor, plan[0], on_plane, on_progress, on_done)
+    run = _VolumeRun(executor, plan[0], on_plane, on_progress, on_done, folder)
     run.start()
     return run.job
 
@@ -117,8 +117,10 @@ class _VolumeRun:
         on_plane: OnPlane,
         on_progress: OnProgress,
         on_done: OnDone,
+        kept: Path | None = None,
     ) -> None:
         self.job = _VolumeJob(on_done)
+        self._kept = kept
         self._executor, self._plan = executor, plan
         self._on_plane, self._on_progress = on_plane, on_progress
         self._summaries: list[Summary] = []
@@ -160,6 +162,7 @@ class _VolumeRun:
                 on_plane=lambda result: self._plane(number, result),
                 on_progress=lambda progress: self._report(number, progress),
                 on_done=self._part_done,
+                folder=None if self._kept is None else self._kept / part.name,
             )
         except FewShotError as error:
             self._end(error)

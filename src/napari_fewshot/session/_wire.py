@@ -90,6 +90,9 @@ class PlaneHead:
     novelty: float = 0.0
     evidence: Mapping[int, Any] = field(default_factory=dict)
     digest: str = ""
+    follow: int = 0
+    lessons: Any = None
+    notes: tuple[str, ...] = ()
 
 
 class Block:
@@ -182,6 +185,9 @@ def put_result(buffer: Any, result: PlaneResult) -> PlaneHead:
         result.novelty,
         dict(result.evidence),
         result.digest,
+        result.follow,
+        result.lessons,
+        result.notes,
     )
 
 
@@ -200,4 +206,7 @@ def get_result(buffer: Any, head: PlaneHead) -> PlaneResult:
         head.novelty,
         dict(head.evidence),
         digest=head.digest,
+        follow=head.follow,
+        lessons=head.lessons,
+        notes=head.notes,
     )

@@ -13,8 +13,7 @@ from napari_fewshot.data import Image, PromptSet, SupportSet
 from napari_fewshot.inference import SegmentRequest, Summary
 from napari_fewshot.inference.volumes import plan_volume
 from napari_fewshot.io import cache_folder
-from napari_fewshot.session._jobs import InlineExecutor
-from napari_fewshot.session._process import ProcessExecutor
+from napari_fewshot.session._jobs import InlineExecutor, get_executor
 from napari_fewshot.session._volumes import submit
 
 SPACING = (3.0, 1.0, 1.0)
@@ -188,14 +187,8 @@ def test_views_over_time_are_those_of_each_time(query, support):
         assert overlap(labels, truth) > 0.75
 
 
-@pytest.fixture(scope="module")
-def process():
-    executor = ProcessExecutor()
-    yield executor
-    executor.close()
-
-
-def test_executors_of_a_process_give_the_same(query, support, process):
+def test_executors_of_a_process_give_the_same(query, support):
+    process = get_executor("process")
     params = {"view": "three", "link": "z"}
     here, planes, _ = outcome(request_of(query[0], support, **params))
     there, sent, _ = outcome(request_of(query[0], support, **params), process)

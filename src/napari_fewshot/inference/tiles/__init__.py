@@ -6,7 +6,8 @@ arrive, nor on who computed them.
 
 from napari_fewshot.inference.tiles._blend import Blend
 from napari_fewshot.inference.tiles._components import Components
-from napari_fewshot.inference.tiles._parts import Parts
+from napari_fewshot.inference.tiles._key import stack_key
+from napari_fewshot.inference.tiles._parts import LOCK, Parts, discard
 from napari_fewshot.inference.tiles._plan import (
     TilePlan,
     check_where,
@@ -19,6 +20,7 @@ from napari_fewshot.inference.tiles._supports import cut_supports
 from napari_fewshot.inference.tiles._tiled import TiledRun
 
 __all__ = [
+    "LOCK",
     "Blend",
     "Components",
     "Parts",
@@ -27,8 +29,10 @@ __all__ = [
     "TiledRun",
     "check_where",
     "cut_supports",
+    "discard",
     "limited",
     "plan_tiles",
     "settle",
+    "stack_key",
     "stitch",
 ]

@@ -1,18 +1,21 @@
-"""What the result of a tiled run depends on, as one fingerprint."""
+"""What the result of a run depends on, as one fingerprint."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_fewshot.inference._provenance import versions
+from napari_fewshot.inference._reading import leading_method
 from napari_fewshot.methods import params_to_dict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from napari_fewshot.inference._request import SegmentRequest
     from napari_fewshot.inference.tiles._plan import TilePlan
@@ -26,22 +29,50 @@ def run_key(plan: TilePlan) -> str:
 
     The query is known by its shape, its intensities and a few of its windows.
     """
+    return _digest(_evidence(plan.request), _query(plan))
+
+
+def stack_key(request: SegmentRequest, *more: Any) -> str:
+    """Return a fingerprint of what the planes of a stack depend on besides themselves.
+
+    Supports, prompts, method, and how the query is read; not its pixels, and not which
+    planes are asked for.
+
+    Parameters
+    ----------
+    request : SegmentRequest
+        Its region and mask do not count: planes are taken whole.
+    *more
+        Anything else, by its ``repr``.
+    """
+    query = request.query
+    method, params = leading_method(request)
+    about = [
+        (query.shape, str(query.array.dtype), query.axes, query.channels, query.scale),
+        query.window,
+        (method.spec.name, params_to_dict(params)),
+    ]
+    return _digest(_evidence(request), about, more)
+
+
+def _digest(*parts: Iterable[Any]) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for part in (*_evidence(plan.request), *_query(plan)):
+    for part in itertools.chain(*parts):
         digest.update(part if isinstance(part, bytes) else repr(part).encode())
     return digest.hexdigest()
 
 
 def _evidence(request: SegmentRequest) -> Iterator[Any]:
     """Yield what decides what is looked for."""
-    yield metadata.version("napari-fewshot")
+    yield sorted(versions().items()), metadata.version("torch")
     yield request.method, request.model, request.text, request.reading, request.device
     yield sorted(request.params.items(), key=str), sorted(request.classes.items())
-    yield request.keep_probabilities
+    yield request.keep_probabilities, sorted(request.options.items())
     for path in np.atleast_1d(np.array(request.checkpoint or [], str)).tolist():
         facts = os.stat(path) if os.path.exists(path) else None
         yield path, facts and (facts.st_size, facts.st_mtime_ns)
     for support in request.support:
+        yield support.source.shape, support.source.scale, support.label_values
         for plane in support.used_planes:
             yield support.source.plane_digest(plane), support.source.window_of(plane)
             yield support.label_plane(plane).tobytes()

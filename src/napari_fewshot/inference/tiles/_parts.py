@@ -6,9 +6,10 @@ that was killed at any time goes on with what is missing.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import shutil
+import re
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,15 @@ if TYPE_CHECKING:
     from napari_fewshot._types import AnyArray
 
 KEY_FILE, FACTS_FILE = "run.json", "facts.jsonl"
-ENDING = ".part"
+ENDING, BEGUN = ".part", ".new"
+# Whoever writes to a folder holds this file in it.
+LOCK = "run.lock"
+# Folders in it: what is seen of a volume.
+VIEWS = ("planes", "y", "x")
+OURS = re.compile(
+    rf"({KEY_FILE}|{KEY_FILE}{BEGUN}|{FACTS_FILE}|{LOCK}"
+    rf"|[a-z]+-\d+-\d+({ENDING}|\.\d+{BEGUN}))"
+)
 FORMAT = 2
 # Masks and maps are mostly flat: the fastest level packs them nearly as well.
 LEVEL = 1
@@ -80,7 +89,7 @@ class Parts:
             self._kept[name] = packed
             return
         target = self.folder / f"{name}{ENDING}"
-        beside = target.with_name(f"{name}.{os.getpid()}.new")
+        beside = target.with_name(f"{name}.{os.getpid()}{BEGUN}")
         try:
             beside.write_bytes(packed)
             os.replace(beside, target)
@@ -130,7 +139,9 @@ class Parts:
         self._kept.clear()
         self._facts.clear()
         if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                discard(self.folder)
+                self.folder.rmdir()
 
     def _open(self, folder: Path, key: str) -> None:
         """Go on in a folder if it is of the same run, else begin anew."""
@@ -140,15 +151,14 @@ class Parts:
         except (OSError, ValueError):
             known = None
         if known != wanted:
-            if folder.exists():
-                _check_ours(folder)
-                shutil.rmtree(folder)
-            folder.mkdir(parents=True)
-            beside = folder / f"{KEY_FILE}.new"
+            folder.mkdir(parents=True, exist_ok=True)
+            _check_ours(folder)
+            discard(folder)
+            beside = folder / f"{KEY_FILE}{BEGUN}"
             beside.write_text(json.dumps(wanted), encoding="utf-8")
             os.replace(beside, folder / KEY_FILE)
             return
-        for left in folder.glob("*.new"):
+        for left in folder.glob(f"*{BEGUN}"):
             left.unlink(missing_ok=True)
         facts = folder / FACTS_FILE
         if facts.is_file():
@@ -167,13 +177,40 @@ class Parts:
 
 def _check_ours(folder: Path) -> None:
     """Refuse to empty a folder that holds anything but parts."""
-    known = (ENDING, ".new", ".json", ".jsonl")
-    strange = [p.name for p in folder.iterdir() if p.suffix not in known or p.is_dir()]
+    strange = [p.name for p in folder.iterdir() if not (_is_ours(p) or _is_part_of(p))]
     if strange:
         raise StorageError(
-            f"{folder} is needed for unfinished tiles, but holds other files "
+            f"{folder} is needed for unfinished work, but holds other files "
             f"({strange[0]}). Move it away or choose another output."
         )
+
+
+def discard(folder: Path) -> None:
+    """Remove parts from a folder, also of the several views of a volume.
+
+    Files of others stay, and so does the lock.
+
+    Raises
+    ------
+    OSError
+        If something can't be removed.
+    """
+    for path in folder.iterdir():
+        if _is_part_of(path):
+            discard(path)
+            path.rmdir()
+        elif _is_ours(path) and path.name != LOCK:
+            path.unlink(missing_ok=True)
+
+
+def _is_ours(path: Path) -> bool:
+    return bool(OURS.fullmatch(path.name)) and not path.is_dir()
+
+
+def _is_part_of(path: Path) -> bool:
+    """Whether a path is the folder of one of several views."""
+    is_view = path.name in VIEWS and path.is_dir() and not path.is_symlink()
+    return is_view and all(map(_is_ours, path.iterdir()))
 
 
 def _name(kind: str, plane: int, number: int) -> str:
@@ -210,6 +247,6 @@ def _unpack(packed: bytes) -> dict[str, AnyArray]:
 
 def _trouble(folder: Path, error: OSError) -> StorageError:
     return StorageError(
-        f"Unfinished tiles can't be kept in {folder} ({error.strerror or error}). Free "
+        f"Unfinished work can't be kept in {folder} ({error.strerror or error}). Free "
         "some space or choose another folder; what is there is kept."
     )

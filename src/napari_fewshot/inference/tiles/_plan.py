@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,8 +38,8 @@ class TilePlan:
     ----------
     request : SegmentRequest
         As it was made.
-    image : WindowedImage
-        Its query in windows.
+    lattice : Lattice
+        Windows of a plane.
     params : CommonParams
         Those that rule the run.
     windows, cells : dict of int to tuple of int
@@ -46,15 +47,21 @@ class TilePlan:
     """
 
     request: SegmentRequest
-    image: WindowedImage
+    lattice: Lattice
     params: CommonParams
     windows: Mapping[int, tuple[int, ...]]
     cells: Mapping[int, tuple[int, ...]]
 
-    @property
-    def lattice(self) -> Lattice:
-        """Windows of a plane."""
-        return self.image.lattice
+    @cached_property
+    def image(self) -> WindowedImage:
+        """The query in windows; made when it is asked for, as pixels are read for it.
+
+        Raises
+        ------
+        DataError
+            If the image can't be read.
+        """
+        return WindowedImage.over(self.request.query, self.lattice)
 
     def tiled(self, planes: tuple[int, ...]) -> SegmentRequest:
         """Return the request that executors carry, for some windows."""
@@ -123,8 +130,7 @@ def plan_tiles(request: SegmentRequest) -> TilePlan | None:
             cells[plane] = _chosen(request, lattice, plane, ramps=False)
     if not windows:
         raise DataError("Nothing is chosen: the mask is empty. Mark where to segment.")
-    image = WindowedImage.over(query, lattice)
-    return TilePlan(request, image, params, windows, cells)
+    return TilePlan(request, lattice, params, windows, cells)
 
 
 def window_size(
