@@ -2,8 +2,8 @@
 
 Run with ``make screenshots``, then look at every picture. Names after
 ``python docs/screenshots.py`` make only these: ``empty``, ``story``, ``prompts``,
-``sam``, ``objects``, ``models``, ``compare``, ``trust``, ``show_how``, ``text``,
-``large``.
+``sam``, ``objects``, ``models``, ``compare``, ``measure``, ``trust``, ``show_how``,
+``text``, ``large``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ os.environ.setdefault("NAPARI_FEWSHOT_HOME", tempfile.mkdtemp())
 import napari
 import numpy as np
 from PIL import Image
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QScrollArea
 
 OUT = Path(__file__).parent / "images"
@@ -220,6 +221,36 @@ def compare(theme: str) -> None:
     close(viewer, dock)
 
 
+def measure(theme: str) -> None:
+    """The objects of a result in a table, largest first; one of them is marked."""
+    viewer = open_window(theme, (1280, 860))
+    viewer.open_sample("napari-fewshot", "nuclei_fluo")
+    viewer.layers[0].scale = viewer.layers[1].scale = (1, 0.5, 0.5)
+    viewer.layers[0].units = viewer.layers[1].units = ("pixel", "um", "um")
+    viewer.layers[1].visible = False
+    viewer.layers.selection.active = viewer.layers[0]
+    dock = open_dock(viewer)
+    dock.session.set_method("pixel", params={"leave_one_out": False})
+    dock.image_panel.some.setChecked(True)
+    dock.image_panel.range.setText("0-3")
+    dock.run_panel.segment_button.click()
+    until(lambda: not dock.session.is_running)
+    viewer.reset_view()
+    dock.results_panel.measure_button.click()
+    docked = viewer.window.dock_widgets.values()
+    panel = next(w for w in docked if hasattr(w, "save_button") and hasattr(w, "table"))
+    until(lambda: panel.table.model() is not None)
+    panel.table.sortByColumn(
+        panel.table.model().columns.index("area"), Qt.SortOrder.DescendingOrder
+    )
+    settle()
+    panel.table.selectRow(2)
+    bottom = dock.results_panel.tracks_button
+    dock.findChild(QScrollArea).ensureWidgetVisible(bottom)
+    shoot(viewer, f"measure-{theme}.png")
+    close(viewer, dock)
+
+
 def trust(theme: str) -> None:
     """Supports that were checked: one disagrees, one teaches nothing new; results."""
     viewer = open_window(theme, (1280, 860))
@@ -366,6 +397,7 @@ PICTURES = {
     "objects": objects,
     "models": models,
     "compare": compare,
+    "measure": measure,
     "trust": trust,
     "show_how": show_how,
     "text": text,

@@ -44,9 +44,8 @@ def labels():
 ENDINGS = [".ome.zarr", ".nii.gz", ".nii", ".geojson", ".coco.json", ".tif"]
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_a_labels_layer_comes_back(viewer, tmp_path, labels, ending, ndim):
+def test_a_labels_layer_comes_back(viewer, tmp_path, labels, ndim):
     data = labels if ndim == 3 else labels[2]
     scale = (2.0, 0.5, 0.25)[-ndim:]
     layer = viewer.add_labels(
@@ -57,29 +56,30 @@ def test_a_labels_layer_comes_back(viewer, tmp_path, labels, ending, ndim):
         features=table(NAMES),
         axis_labels=tuple("zyx"[-ndim:]),
     )
-    path = tmp_path / f"lösung{ending}"
-    assert layer.save(str(path), plugin=PLUGIN) == [str(path)]
-    assert [p.name for p in tmp_path.iterdir()] == [path.name]
-    if ending == ".tif":
-        found = read_labels(path)
-        np.testing.assert_array_equal(np.asarray(found.array), data)
-        assert found.scale == pytest.approx(scale)
-        assert (found.unit, dict(found.classes)) == ("micrometer", NAMES)
-        return
-    (back,) = viewer.open(str(path), plugin=PLUGIN)
-    assert type(back).__name__ == "Labels"
-    np.testing.assert_array_equal(back.data, data)
-    assert back.extent.step == pytest.approx(scale)
-    assert tuple(map(str, back.units)) == ("micrometer",) * ndim
-    assert dict(zip(back.features["index"], back.features["class"], strict=True)) == {
-        0: "background",
-        **NAMES,
-    }
-    if "json" not in ending:
-        corners = np.array([[0] * ndim, [n - 1 for n in data.shape]])
-        for corner in corners:
-            there = layer.data_to_world(corner)
-            assert back.data_to_world(corner) == pytest.approx(there)
+    for ending in ENDINGS:
+        folder = tmp_path / ending.replace(".", "")
+        folder.mkdir()
+        path = folder / f"lösung{ending}"
+        assert layer.save(str(path), plugin=PLUGIN) == [str(path)]
+        assert [p.name for p in folder.iterdir()] == [path.name]
+        if ending == ".tif":
+            found = read_labels(path)
+            np.testing.assert_array_equal(np.asarray(found.array), data)
+            assert found.scale == pytest.approx(scale)
+            assert (found.unit, dict(found.classes)) == ("micrometer", NAMES)
+            continue
+        (back,) = viewer.open(str(path), plugin=PLUGIN)
+        assert type(back).__name__ == "Labels", ending
+        np.testing.assert_array_equal(back.data, data)
+        assert back.extent.step == pytest.approx(scale)
+        assert tuple(map(str, back.units)) == ("micrometer",) * ndim
+        names = dict(zip(back.features["index"], back.features["class"], strict=True))
+        assert names == {0: "background", **NAMES}, ending
+        if "json" not in ending:
+            for corner in np.array([[0] * ndim, [n - 1 for n in data.shape]]):
+                there = layer.data_to_world(corner)
+                assert back.data_to_world(corner) == pytest.approx(there), ending
+        viewer.layers.remove(back)
 
 
 def test_colours_are_kept(viewer, tmp_path, labels):

@@ -2,26 +2,49 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 
 import numpy as np
 import pytest
+from npe2 import PluginManifest
 from qtpy.QtCore import QSettings
 from qtpy.QtWidgets import QApplication
 
-from napari_fewshot.session._process import ProcessExecutor
+from napari_fewshot.session._jobs import get_executor
 from napari_fewshot.widgets.main import FewShotWidget
 
-WAIT = 60
+# Only ends a test that hangs: a worker starts slowly on a machine that is busy.
+WAIT = 300
 FAST = {"trees": 10, "leave_one_out": False}
 
 
 @pytest.fixture(scope="session")
 def worker():
-    executor = ProcessExecutor()
+    """The one that docks have that nobody gave another: one process for all."""
+    executor = get_executor("process")
     yield executor
     executor.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cheap_windows():
+    """Do once what napari would do again for every window."""
+    import napari._qt.qt_main_window  # noqa: F401 - before the freeze
+    from napari.settings import get_settings
+
+    # It writes all settings after each change: five times a window, to the user's own.
+    get_settings()._save_on_change = False
+    # It reads the manifests of all plugins.
+    found = list(PluginManifest.discover())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PluginManifest, "discover", lambda paths=(): iter(found))
+        # Three collections a test need not go through all that was ever imported.
+        gc.collect()
+        gc.freeze()
+        yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QMimeData, Qt, QUrl
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtWidgets import QFileDialog
 
+import napari_fewshot as nf
 from napari_fewshot.viewer._layers import KEY, image_layers, role
 from napari_fewshot.widgets._compare_dock import CompareWidget
 
@@ -166,6 +169,7 @@ def test_everything_is_in_reach_and_narrow(compare_dock, dock):
     assert compare_dock.minimumSizeHint().width() <= 364
     assert dock.minimumSizeHint().width() <= 364
     parts = [
+        compare_dock.choices.concepts.add_button,
         compare_dock.choices.methods,
         compare_dock.choices.models,
         compare_dock.run_panel.segment_button,
@@ -184,6 +188,78 @@ def test_everything_is_in_reach_and_narrow(compare_dock, dock):
     assert reached == parts, "Tab goes from top to bottom"
     tabbed = [p.focusPolicy() & Qt.FocusPolicy.TabFocus for p in parts]
     assert all(tabbed)
+
+
+@pytest.fixture
+def concept(tmp_path, blob_pair):
+    image, labels = blob_pair(0)
+    return nf.save_concept(
+        tmp_path / "blobs",
+        nf.Support(image, labels, classes={1: "blob"}),
+        method="pixel",
+        params={"trees": 5, "leave_one_out": False, "context": False},
+        assess=False,
+    )
+
+
+def drop(widget, *paths):
+    """Drag files over a widget and let go; returns whether it takes them."""
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(p)) for p in paths])
+    options = (data, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier)
+    at, action = widget.rect().center(), Qt.DropAction.CopyAction
+    enter = QDragEnterEvent(at, action, *options)
+    widget.dragEnterEvent(enter)
+    if enter.isAccepted():
+        widget.dropEvent(QDropEvent(at.toPointF(), action, *options))
+    return enter.isAccepted()
+
+
+def test_a_concept_file_is_a_candidate(compare_dock, dock, concept, monkeypatch):
+    concepts = compare_dock.choices.concepts
+    assert not concepts.table.isVisibleTo(compare_dock)
+    height = compare_dock.minimumSizeHint().height()
+    monkeypatch.setattr(
+        QFileDialog, "getOpenFileNames", lambda *_: ([str(concept)], "")
+    )
+    concepts.add_button.click()
+    assert concepts.table.isVisibleTo(compare_dock)
+    assert compare_dock.minimumSizeHint().height() <= height + 26
+    assert concepts.table.item(0, 0).text() == "blobs"
+    assert concepts.table.item(0, 1).text() == "pixel, 1 support: blob"
+    compare_dock.choices.methods.check(["template"])
+    assert "2 candidates" in compare_dock.run_panel.status.text()
+    compare_dock.run_panel.segment_button.click()
+    until(lambda: not compare_dock.session.is_running, "the comparison")
+    found = dock.session.comparison
+    assert not found.errors
+    assert set(found.predictions) == {"template", "concept blobs"}
+    compare_dock.table.select("concept blobs")
+    compare_dock.use_button.click()
+    assert dock.session.state.document.method == "pixel"
+    assert [r.name for r in dock.session.state.supports] != ["cells, plane 0"]
+    concepts.table.check([])
+    assert "tick at least two" in compare_dock.run_panel.status.text()
+
+
+def test_concept_files_are_dropped(compare_dock, concept, tmp_path):
+    concepts, message = compare_dock.choices.concepts, compare_dock.run_panel.message
+    other = tmp_path / "b" / "blobs.fewshot"
+    other.parent.mkdir()
+    other.write_bytes(concept.read_bytes())
+    bad = tmp_path / "bad.FEWSHOT"
+    bad.write_text("no")
+    assert not drop(compare_dock, tmp_path / "image.tif")
+    assert drop(compare_dock, concept, bad, other, tmp_path / "image.tif")
+    assert concepts.table.checked() == ["blobs", "blobs 2"]
+    assert concepts.checked() == [str(concept), str(other)]
+    assert "bad.FEWSHOT is damaged" in message.text()
+    concepts.table.check(["blobs 2"])
+    assert drop(compare_dock, concept), "again: ticked, not doubled"
+    assert concepts.table.names() == ["blobs", "blobs 2"]
+    assert concepts.table.checked() == ["blobs", "blobs 2"]
+    assert not message.text()
+    assert str(other) in concepts.table.item(1, 0).toolTip()
 
 
 def test_the_button_in_results_opens_it(viewer):

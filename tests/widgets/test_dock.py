@@ -148,16 +148,18 @@ def bad(name):
     }[name]
 
 
-@pytest.mark.parametrize("name", ["constant", "nan", "bool", "five", "tiny"])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_bad_images_are_refused_under_the_button(make_dock, viewer, blob_pair, name):
-    image, words = bad(name)
+def test_bad_images_are_refused_under_the_button(make_dock, viewer, blob_pair):
     dock = make_dock()
     dock.session.add_support(*blob_pair(0))
-    viewer.add_image(image, name="bad")
-    dock.image_panel.refresh()
-    run(dock)
-    assert words in dock.run_panel.message.text()
+    for name in ("constant", "nan", "bool", "five", "tiny"):
+        image, words = bad(name)
+        layer = viewer.add_image(image, name="bad")
+        dock.image_panel.refresh()
+        dock.image_panel.choose(layer)
+        run(dock)
+        assert words in dock.run_panel.message.text(), name
+        viewer.layers.remove(layer)
     viewer.add_image(blob_pair(1)[0], name="good")
     dock.image_panel.refresh()
     dock.image_panel.choose(viewer.layers["good"])
@@ -353,13 +355,13 @@ def test_a_crashed_session_is_offered_and_opened(make_dock, blob_pair, monkeypat
     assert dock.session.state.classes.names == {1: "cell"}
 
 
-@pytest.mark.parametrize("theme", ["dark", "light"])
-def test_it_fits(dock, viewer, theme):
-    viewer.theme = theme
-    dock.resize(360, 700)
-    QApplication.processEvents()
-    assert dock.minimumSizeHint().width() <= 364
-    assert dock.run_panel.segment_button.isVisibleTo(dock)
+def test_it_fits(dock, viewer):
+    for theme in ("dark", "light"):
+        viewer.theme = theme
+        dock.resize(360, 700)
+        QApplication.processEvents()
+        assert dock.minimumSizeHint().width() <= 364, theme
+        assert dock.run_panel.segment_button.isVisibleTo(dock)
 
 
 def test_every_control_has_a_tooltip(dock):

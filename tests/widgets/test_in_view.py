@@ -22,7 +22,7 @@ def test_only_the_part_in_view(viewer, make_dock, blob_pair):
     dock.session.add_support(image, labels)
     panel.choose(shown)
     assert panel._form.isRowVisible(panel.in_view)
-    assert "elsewhere the result stays empty" in panel.in_view.toolTip()
+    assert "what was found elsewhere stays" in panel.in_view.toolTip()
     camera = viewer.scene.camera
     camera.center, camera.zoom = (0, 300, 500), 4
     viewer.window.screenshot(canvas_only=True, flash=False)
@@ -40,5 +40,18 @@ def test_only_the_part_in_view(viewer, make_dock, blob_pair):
     panel.in_view.setChecked(False)
     dock.run_panel.segment_button.click()
     until(lambda: not dock.session.is_running, "the whole")
-    found = np.asarray(dock.session.prediction.labels) > 0
-    assert found[~inside].any()
+    whole = np.array(dock.session.prediction.labels)
+    assert (whole > 0)[~inside].any()
+    # What lies elsewhere is kept, on the layer, too, and undo restores the part.
+    layer = next(layer for layer in viewer.layers if "fewshot" in layer.name)
+    dock.session.set_method(params={"tile": 512})
+    panel.in_view.setChecked(True)
+    dock.run_panel.segment_button.click()
+    until(lambda: not dock.session.is_running, "the part again")
+    QApplication.processEvents()
+    found = np.asarray(dock.session.prediction.labels)
+    np.testing.assert_array_equal(found[~inside], whole[~inside])
+    assert (found[inside] > 0).any()
+    np.testing.assert_array_equal(np.asarray(layer.data), found)
+    dock.session.undo()
+    np.testing.assert_array_equal(dock.session.prediction.labels, whole)

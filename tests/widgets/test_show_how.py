@@ -74,7 +74,7 @@ def layers(dock):
     return found
 
 
-def test_maps_lie_on_their_plane_of_the_image(layers, dock, viewer):
+def test_maps_and_candidates_lie_on_their_plane_of_the_image(layers, dock, viewer):
     query, layer = dock.binding.query_layer, viewer.layers["how: similarity"]
     wanted = query.data_to_world((2, 7, 9))
     np.testing.assert_allclose(layer.data_to_world((0, 7, 9)), wanted)
@@ -91,9 +91,7 @@ def test_maps_lie_on_their_plane_of_the_image(layers, dock, viewer):
     # They are no images or masks of the user.
     assert [x.name for x in image_layers(viewer)] == ["cells"]
     assert [x.name for x in labels_layers(viewer)] == ["masks"]
-
-
-def test_candidates_are_numbered_by_rank_small_ones_in_front(layers, viewer):
+    # Candidates are numbered by rank, small ones in front.
     found = viewer.layers["how: candidates"]
     assert [found.data[0][p] for p in ((15, 15), (25, 25), (50, 50))] == [2, 1, 3]
     assert list(found.features["score"]) == [0.9, 0.7, 0.2]

@@ -9,6 +9,7 @@ from napari_fewshot.data._axes import (
 )
 from napari_fewshot.data._classes import ClassTable, SegmentClass, default_colour
 from napari_fewshot.data._concept import Concept
+from napari_fewshot.data._continued import Continued
 from napari_fewshot.data._embedding import Embedding
 from napari_fewshot.data._hooks import Hooks, Progress
 from napari_fewshot.data._ignored import IGNORED
@@ -43,6 +44,7 @@ __all__ = [
     "IGNORED",
     "ClassTable",
     "Concept",
+    "Continued",
     "Embedding",
     "Hooks",
     "Image",

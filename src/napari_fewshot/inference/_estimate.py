@@ -92,7 +92,7 @@ def work_of(request: SegmentRequest) -> Work:
     window = query.plane_shape
     if plan is not None:
         n_planes, n_windows = len(plan.windows), len(plan.numbers)
-        window = plan.image.plane_shape
+        window = plan.lattice.size
     values = {*request.support.label_values, *request.text, *request.prompts}
     return Work(
         n_planes=n_planes,
@@ -239,7 +239,7 @@ class Speeds:
         return True
 
     def predict(
-        self, request: SegmentRequest, device: str, work: Work
+        self, request: SegmentRequest, device: str, work: Work, workers: int = 1
     ) -> tuple[float, bool]:
         """Return the seconds of a run, and whether they are but a guess.
 
@@ -251,8 +251,11 @@ class Speeds:
             Where it will be computed.
         work : Work
             From `work_of`.
+        workers : int
+            How many share the windows; each is taken to be as fast as this machine.
         """
         method, _ = leading_method(request)
+        rounds = math.ceil(work.n_windows / max(1, workers))
         rows = self._rows(method.spec.name, request.model, device)
         fits = [float(r[2]) for r in rows if r[2] is not None]
         needs_fit = bool(len(request.support))
@@ -260,9 +263,9 @@ class Speeds:
         if not rows:
             encode = GUESS_ENCODE if _size_mb(request) else 0.0
             each = GUESS_MEGAPIXEL * work.megapixels + encode
-            return fit + each * work.n_windows, True
+            return fit + each * rounds, True
         each = _per_window(rows, work.megapixels)
-        return fit + each * work.n_windows, False
+        return fit + each * rounds, False
 
     def _rows(self, method: str, model: str, device: str) -> list[list[float | None]]:
         """Return runs of a method; of any of its models if none was named."""

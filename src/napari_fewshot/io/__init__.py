@@ -5,6 +5,7 @@ from napari_fewshot.io._bundle import bundle_models, import_bundle, is_bundle
 from napari_fewshot.io._concept import is_concept, read_concept, write_concept
 from napari_fewshot.io._download import download_model
 from napari_fewshot.io._endings import (
+    SLIDES,
     SUFFIXES,
     Opened,
     is_store,
@@ -48,13 +49,16 @@ from napari_fewshot.io._records import (
     restore_image,
     restore_support,
 )
+from napari_fewshot.io._slides import TiledLevel
 
 __all__ = [
     "LABEL_SUFFIXES",
+    "SLIDES",
     "SUFFIXES",
     "FileFacts",
     "InstalledModel",
     "Opened",
+    "TiledLevel",
     "atomic_write",
     "bundle_models",
     "cache_folder",

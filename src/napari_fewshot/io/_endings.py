@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 TIFF = (".tif", ".tiff")
+# Whole slides of scanners: TIFF files with levels under other names; read only.
+SLIDES = (".svs", ".ndpi")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 NIFTI = (".nii", ".nii.gz")
 ZARR = (".zarr", ".ome.zarr")
 OUTLINES = (".geojson", ".coco.json")
-SUFFIXES = (*TIFF, *PICTURES, *NIFTI, ".npy", *ZARR)
+SUFFIXES = (*TIFF, *SLIDES, *PICTURES, *NIFTI, ".npy", *ZARR)
 # Endings of two words; the others are what follows the last dot.
 _DOUBLE = (".nii.gz", ".ome.zarr", ".coco.json")
 # Files that make a folder a zarr array or group, of either format.

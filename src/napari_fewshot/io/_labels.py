@@ -13,6 +13,7 @@ from napari_fewshot.io._coco import write_coco
 from napari_fewshot.io._endings import (
     NIFTI,
     OUTLINES,
+    SLIDES,
     TIFF,
     ZARR,
     Opened,
@@ -61,6 +62,8 @@ _WRITERS: dict[str, Callable[[Path, Written], None]] = {
 def labels_suffix(source: str | os.PathLike[str] | None) -> str:
     """Return the ending that labels of a source get; lossy formats become PNG."""
     ending = suffix_of(source) if source is not None else ".tif"
+    if ending in SLIDES:
+        return ".tif"
     if ending in LABEL_SUFFIXES:
         return ending
     if source is not None and is_store(source):
@@ -196,6 +199,8 @@ def save_prediction(
 def _complete(given: Written) -> Written:
     """Add what the image says and nobody else did: unit, pixel size and position."""
     opened = _opened_like(given.like)
+    if opened is not None and len(opened.levels) > 1:
+        given = replace(given, has_levels=True)
     if opened is None or opened.scale is None:
         return given
     scale, unit, origin = given.scale, given.unit, given.origin
@@ -244,7 +249,7 @@ def _opened_like(like: Any) -> Opened | None:
     try:
         if path.exists() and is_store(path):
             return open_zarr(path)
-        if path.is_file() and suffix_of(path) in TIFF:
+        if path.is_file() and suffix_of(path) in (*TIFF, *SLIDES):
             return facts_of_tiff(path)
     except (FewShotError, OSError, ValueError, KeyError, TypeError):
         # The labels are worth more than where they lie.

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import tempfile
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -106,7 +109,7 @@ def write_ome(path: Path, given: Written, version: str = "0.5") -> None:
         )
     form = 3 if version == "0.5" else 2
     group = zarr.create_group(path, zarr_format=form)
-    shapes = _level_shapes(given.shape)
+    shapes = level_shapes(given.shape)
     array = _create(group, "0", given.shape, given.axes, form)
     for key in _blocks(given.shape):
         array[key] = _whole_numbers(given, key)
@@ -124,7 +127,37 @@ def write_ome(path: Path, given: Written, version: str = "0.5") -> None:
         write_ome(path / "labels" / "instances", numbered, version)
 
 
-def _level_shapes(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+@contextmanager
+def coarser_levels(given: Written, folder: Path) -> Iterator[list[Written]]:
+    """Make the coarser levels of labels, kept in a folder for the time being.
+
+    Parameters
+    ----------
+    given : Written
+        Level 0.
+    folder : Path
+        Where there is room; what is made there is removed at the end.
+
+    Yields
+    ------
+    list of Written
+        Levels 1 and up.
+    """
+    import zarr
+
+    with tempfile.TemporaryDirectory(prefix=".levels-", dir=folder) as place:
+        group = zarr.create_group(place)
+        fine, made = given.labels, []
+        for number, shape in enumerate(level_shapes(given.shape)[1:], start=1):
+            coarse = _create(group, str(number), shape, given.axes, 3)
+            _halve(fine, coarse, number % 2)
+            made.append(replace(given, labels=coarse))
+            fine = coarse
+        yield made
+
+
+def level_shapes(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Return the shapes of all levels of labels: half of the one before each."""
     shapes = [shape]
     while max(shapes[-1][-2:]) > COARSEST:
         last = shapes[-1]

@@ -11,6 +11,7 @@ from napari_fewshot.io._coco import open_coco
 from napari_fewshot.io._endings import (
     NIFTI,
     PICTURES,
+    SLIDES,
     SUFFIXES,
     TIFF,
     Opened,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _OPENERS: dict[str, Callable[[Path], Opened]] = {
-    **dict.fromkeys(TIFF, open_tiff),
+    **dict.fromkeys((*TIFF, *SLIDES), open_tiff),
     **dict.fromkeys(PICTURES, open_picture),
     **dict.fromkeys(NIFTI, open_nifti),
     ".npy": open_npy,

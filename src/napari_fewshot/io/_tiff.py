@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_fewshot.data import unit_name
-from napari_fewshot.errors import DataError
 from napari_fewshot.io._endings import Opened
+from napari_fewshot.io._ome_write import COARSEST, coarser_levels, level_shapes
+from napari_fewshot.io._slides import (
+    check_codec,
+    check_complete,
+    has_small_pieces,
+    level_scales,
+    open_levels,
+    slide_facts,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,20 +58,27 @@ OME_UNITS = {**IMAGEJ_UNITS, "micrometer": "µm", "angstrom": "Å", "inch": "in"
 
 
 def open_tiff(path: Path) -> Opened:
-    """Open the first series of a TIFF file; large stacks stay on disk."""
+    """Open the first series of a TIFF file; pyramids and large ones stay on disk."""
     import tifffile
 
     with tifffile.TiffFile(path) as file:
         series = file.series[0]
-        axes = "".join(TIFF_AXES.get(letter, "?") for letter in series.axes)
-        facts = _facts(file, axes)
-        _check_end(file, path)
+        facts = _all_facts(file)
+        check_complete(file, path)
+        check_codec(file, path)
         shape = tuple(series.shape)
-        if len(shape) > 2 and series.nbytes > LAZY_BYTES:
-            array = _lazy(path, shape, series.pages[0].shape)
+        n_leading = len(shape) - len(series.pages[0].shape)
+        if len(series.levels) > 1:
+            return _pyramid(file, path, facts)
+        if series.nbytes <= LAZY_BYTES:
+            array = series.asarray()
+        elif n_leading > 0:
+            array = _lazy(path, shape, n_leading)
+        elif has_small_pieces(series):
+            array = open_levels(file, path)[0]
         else:
             array = series.asarray()
-    return Opened(array, _known_axes(axes, shape), **facts)
+    return Opened(array, **facts)
 
 
 def facts_of_tiff(path: Path) -> Opened:
@@ -71,34 +86,37 @@ def facts_of_tiff(path: Path) -> Opened:
     import tifffile
 
     with tifffile.TiffFile(path) as file:
-        series = file.series[0]
-        axes = "".join(TIFF_AXES.get(letter, "?") for letter in series.axes)
-        known = _known_axes(axes, tuple(series.shape))
-        return Opened(None, known, **_facts(file, axes))
+        facts = _all_facts(file)
+        if len(file.series[0].levels) > 1:
+            return _pyramid(file, path, facts)
+        return Opened(None, **facts)
 
 
-def _check_end(file: Any, path: Path) -> None:
-    import tifffile
-
-    last = file.pages[-1]
-    if not isinstance(last, tifffile.TiffPage):
-        return
-    parts = zip(last.dataoffsets, last.databytecounts, strict=True)
-    if max((o + n for o, n in parts), default=0) > path.stat().st_size:
-        raise DataError(
-            f"{path.name} is incomplete: it ends before its last plane. Copy the file "
-            "again."
-        )
+def _all_facts(file: Any) -> dict[str, Any]:
+    """Return axes, scale, unit and class table of a file, as far as it says."""
+    series = file.series[0]
+    axes = "".join(TIFF_AXES.get(letter, "?") for letter in series.axes)
+    facts = _facts(file, axes)
+    known = _known_axes(axes, tuple(series.shape))
+    if "scale" not in facts and known is not None and len(series.levels) > 1:
+        facts.update(slide_facts(file, known))
+    return {"axes": known, **facts}
 
 
-def _lazy(path: Path, shape: tuple[int, ...], page: tuple[int, ...]) -> Any:
+def _pyramid(file: Any, path: Path, facts: dict[str, Any]) -> Opened:
+    levels = open_levels(file, path)
+    scales = level_scales(levels, facts["axes"], facts.get("scale"))
+    return Opened(levels[0], levels=tuple(levels), scales=scales, **facts)
+
+
+def _lazy(path: Path, shape: tuple[int, ...], n_leading: int) -> Any:
     """Map an uncompressed stack into memory, else read it page by page."""
     import tifffile
 
     try:
         return tifffile.memmap(path, mode="r")
     except ValueError:
-        return _TiffPages(path, shape, len(shape) - len(page))
+        return _TiffPages(path, shape, n_leading)
 
 
 class _TiffPages:
@@ -211,6 +229,9 @@ def write_tiff(path: Path, given: Written) -> None:
 
     shape, axes = given.shape, given.axes
     kind = given.smallest_dtype()
+    if given.has_levels and max(shape[-2:]) > COARSEST:
+        write_pyramid(path, given, kind)
+        return
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(kind).itemsize
     is_imagej = (
         kind is not np.uint32
@@ -232,6 +253,38 @@ def write_tiff(path: Path, given: Written) -> None:
         dtype=kind,
         **options,
     )
+
+
+def write_pyramid(path: Path, given: Written, kind: Any) -> None:
+    """Write labels as an OME-TIFF with levels of half the size each, in tiles.
+
+    Parameters
+    ----------
+    path : Path
+        Of the file.
+    given : Written
+        Labels; they are read block by block. Coarser levels pick pixels.
+    kind : dtype
+        That holds them.
+    """
+    import tifffile
+
+    shapes = level_shapes(given.shape)
+    size = int(np.prod(given.shape, dtype=np.int64)) * np.dtype(kind).itemsize
+    options: dict[str, Any] = {"compression": "zlib", "tile": (TILE, TILE)}
+    with (
+        tifffile.TiffWriter(path, ome=True, bigtiff=2 * size >= MAX_IMAGEJ) as file,
+        coarser_levels(given, path.parent) as coarser,
+    ):
+        for number, level in enumerate((given, *coarser)):
+            kept = {"subifds": len(shapes) - 1, **_ome_options(given)}
+            file.write(
+                _tiles(level, kind),
+                shape=level.shape,
+                dtype=kind,
+                **options,
+                **(kept if number == 0 else {"subfiletype": 1}),
+            )
 
 
 def _whole(given: Written, kind: Any) -> Iterator[AnyArray]:

@@ -45,6 +45,8 @@ class Written:
         Names and ``#rrggbb`` of the label values.
     instances : array, optional
         Object numbers in the shape of the labels.
+    has_levels : bool
+        Whether the image has levels, so that TIFF labels get some, too.
     """
 
     labels: Any
@@ -57,6 +59,7 @@ class Written:
     classes: Mapping[int, str] = field(default_factory=dict)
     colours: Mapping[int, str] = field(default_factory=dict)
     instances: Any = None
+    has_levels: bool = False
 
     @classmethod
     def of(

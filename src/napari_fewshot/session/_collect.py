@@ -44,7 +44,7 @@ class Collector:
         kept: Mapping[int, LabelArray] | None = None,
     ) -> None:
         self.query = query
-        self.labels = _allocate(query.label_shape, out)
+        self.labels = allocate(query.label_shape, out)
         self.instances: Any = None
         self.probabilities: dict[int, Any] = {}
         self.plane_scores: dict[int, Any] = {}
@@ -72,12 +72,12 @@ class Collector:
             self.plane_scores[value][result.plane] = score
         for value, probability in result.probabilities.items():
             if value not in self.probabilities:
-                maps = _allocate(query.label_shape, None, "float16")
+                maps = allocate(query.label_shape, None, "float16")
                 self.probabilities[value] = maps
             self.probabilities[value][key] = probability
         if result.instances is not None:
             if self.instances is None:
-                self.instances = _allocate(query.label_shape, None)
+                self.instances = allocate(query.label_shape, None)
             self.instances[key] = self._unique(result)
 
     def _unique(self, result: PlaneResult) -> Any:
@@ -144,12 +144,27 @@ def provenance_of(
     return found
 
 
-def _allocate(
+def allocate(
     shape: tuple[int, ...],
     out: str | os.PathLike[str] | None,
     dtype: str = "int32",
 ) -> Any:
-    """Return an array of zeros, on disk if it is large or a place is given."""
+    """Return an array of zeros, on disk if it is large or a place is given.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of it.
+    out : path, optional
+        A ``.zarr`` folder; what is there is overwritten.
+    dtype : str
+        Of it.
+
+    Raises
+    ------
+    StorageError
+        If there is no room.
+    """
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     if out is None and size <= MAX_IN_MEMORY:
         return np.zeros(shape, dtype)

@@ -177,6 +177,7 @@ def estimate_request(
     out: str | os.PathLike[str] | None = None,
     *,
     is_local: bool = True,
+    workers: int = 1,
 ) -> Estimate:
     """Tell what a request would take.
 
@@ -188,6 +189,8 @@ def estimate_request(
         Where the result is to be written.
     is_local : bool
         Whether it is computed on this machine: the memory of others is not known.
+    workers : int
+        How many of a cluster share it.
 
     Raises
     ------
@@ -201,7 +204,7 @@ def estimate_request(
         request, work, has_out=out is not None, is_stored=is_stored
     )
     speeds = Speeds.parse(_read())
-    seconds, is_guess = speeds.predict(request, _device(request), work)
+    seconds, is_guess = speeds.predict(request, _device(request), work, workers)
     reasons, advice = _short_of_disk(work, written, cached, out)
     if is_local and not reasons:
         reasons, advice = _short_of_memory(work, memory)

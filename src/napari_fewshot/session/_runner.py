@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from napari_fewshot.data import Progress
+from napari_fewshot.inference import Summary
+from napari_fewshot.session._api import LOCAL
+from napari_fewshot.session._estimate import note_speed
 from napari_fewshot.session._volumes import submit
 
 if TYPE_CHECKING:
@@ -82,7 +85,11 @@ class Runner:
             collector.add(result)
             self.dispatch(lambda: self._plane(generation, result))
 
+        is_timed = request.task == "segment" and self._executor.name in LOCAL
+
         def on_done(outcome: Any) -> None:
+            if isinstance(outcome, Summary) and is_timed:
+                note_speed(request, outcome.provenance)
             self.dispatch(lambda: self._done(generation, outcome))
 
         job = submit(

@@ -21,9 +21,9 @@ from napari_fewshot.methods import get_method
 from napari_fewshot.models import get_model_spec
 from napari_fewshot.session._api import expect_summary
 from napari_fewshot.session._autosave import Autosaver
-from napari_fewshot.session._collect import Collector
 from napari_fewshot.session._compare import Comparing
 from napari_fewshot.session._concept_files import ConceptFiles
+from napari_fewshot.session._continuing import collector_of
 from napari_fewshot.session._editor import Editor
 from napari_fewshot.session._edits import make_request, with_result
 from napari_fewshot.session._jobs import Job, get_executor
@@ -176,7 +176,8 @@ class Session(Comparing, Wording, ConceptFiles, Placing):
         live : bool
             Take the place of a running segmentation instead of being refused.
         **where
-            ``region``, ``inside`` as for `segment`; ``first``: where to begin (y, x).
+            ``region``, ``inside`` as for `segment`, but what was found outside of the
+            region before stays; ``first``: where to begin (y, x).
 
         Returns
         -------
@@ -192,7 +193,7 @@ class Session(Comparing, Wording, ConceptFiles, Placing):
             raise FewShotError(BUSY)
         document = self._history.current
         request = make_request(document, planes, **where)
-        collector = Collector(request.query, kept=document.accepted)
+        collector = collector_of(document, request)
         self._asked = request
         job = self._runner.start(request, collector)
         if not wait:

@@ -10,6 +10,7 @@ from napari.utils.notifications import show_error, show_warning
 
 from napari_fewshot.errors import FewShotError
 from napari_fewshot.viewer._layers import image_layers, matches, open_layer
+from napari_fewshot.viewer._tracks import show_tracks as add_tracks
 
 if TYPE_CHECKING:
     import napari
@@ -117,6 +118,31 @@ def compare(viewer: napari.viewer.Viewer) -> Any:
     dock.show()
     dock.raise_()
     return widget
+
+
+def measure_objects(viewer: napari.viewer.Viewer, layer: Any = None) -> Any:
+    """Open the dock *Measure* and measure a Labels layer; returns the dock.
+
+    Parameters
+    ----------
+    viewer : napari viewer
+        Gets the dock; napari puts it below the canvas, as it is wide.
+    layer : napari Labels layer, optional
+        Default the selected one, else the latest result.
+    """
+    dock, widget = viewer.window.add_plugin_dock_widget(PLUGIN, "Measure")
+    dock.show()
+    dock.raise_()
+    widget.begin(layer)
+    return widget
+
+
+def show_tracks(viewer: napari.viewer.Viewer) -> None:
+    """Show the linked objects of the result as a Tracks layer."""
+    try:
+        add_tracks(open_dock(viewer).binding)
+    except FewShotError as error:
+        show_warning(str(error))
 
 
 def models(viewer: napari.viewer.Viewer, name: str = "") -> Any:

@@ -16,6 +16,7 @@ from qtpy.QtCore import QObject, QTimer
 from napari_fewshot.data import Image, Support
 from napari_fewshot.errors import FewShotError, SupportError
 from napari_fewshot.session import SparsePlanes
+from napari_fewshot.viewer._ignoring import IgnoreLayers
 from napari_fewshot.viewer._layers import (
     KEY,
     class_features,
@@ -24,6 +25,7 @@ from napari_fewshot.viewer._layers import (
     fit_layers,
     open_layer,
     painted_planes,
+    reads_alike,
     role,
 )
 from napari_fewshot.viewer._result_layer import ResultLayer
@@ -67,6 +69,7 @@ class Binding(QObject):  # type: ignore[misc]
         self._run_image: Image | None = None
         self._sources: dict[str, tuple[Any, Any, dict[int, int]]] = {}
         self._dirty, self._corrected = set[str](), set[int]()
+        self.ignoring = IgnoreLayers(viewer, self._sources, self._touch)
         self._is_writing = self.only_view = False
         self._painted = self._timer(DEBOUNCE_MS, self._read_painting, single=True)
         self._refresh = self._timer(REFRESH_MS, self._refresh_result, single=True)
@@ -83,6 +86,7 @@ class Binding(QObject):  # type: ignore[misc]
         self.session.state_changed.disconnect(self._on_state)
         self.session.resized.disconnect(self._ensure_result)
         self.viewer.layers.events.removed.disconnect(self._on_removed)
+        self.ignoring.close()
         for labels, _, _ in self._sources.values():
             labels.events.paint.disconnect(self._on_support_painted)
             labels.events.data.disconnect(self._on_support_painted)
@@ -188,10 +192,14 @@ class Binding(QObject):  # type: ignore[misc]
             channels=image.channels or None,
             name=f"{image.name}{where}",
             planes=(plane,),
+            ignore=self.ignoring.of(labels, image, plane),
         )
 
     def _on_support_painted(self, event: Any) -> None:
-        self._dirty.add(event.source.unique_id)
+        self._touch(event.source.unique_id)
+
+    def _touch(self, unique_id: str) -> None:
+        self._dirty.add(unique_id)
         self._painted.start()
 
     def flush(self) -> None:
@@ -253,7 +261,7 @@ class Binding(QObject):  # type: ignore[misc]
         self.query_layer = layer
         current = self.session.state.query
         if current is not None and current.array is image.array:
-            image = current if _reads_alike(current, image) else image
+            image = current if reads_alike(current, image) else image
         self.session.set_query(image, planes=planes)
         return image
 
@@ -380,15 +388,6 @@ class Binding(QObject):  # type: ignore[misc]
         timer.setSingleShot(single)
         timer.timeout.connect(call)
         return timer
-
-
-def _reads_alike(one: Image, other: Image) -> bool:
-    """Whether two images of the same array are read in the same way."""
-    found = []
-    for image in (one, other):
-        is_auto = image.levels is None or image.levels.is_auto
-        found.append((image.channels, image.axes, is_auto))
-    return found[0] == found[1]
 
 
 def class_names(labels: Any) -> dict[int, str] | None:

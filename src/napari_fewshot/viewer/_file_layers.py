@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_fewshot.data import ClassTable, unit_name
-from napari_fewshot.io import Opened, stem_of
+from napari_fewshot.io import Opened, TiledLevel, stem_of
 from napari_fewshot.viewer._layers import KEY, class_features, colormap
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ MAX_PAINTED = 1 << 27
 MAX_TILT = 1e-6
 # Without a class table so many label values are objects, not classes.
 MANY_VALUES = 32
+# Tiles of slides are read together up to this side (pixels).
+BLOCK = 2048
 
 
 def labels_layer(opened: Opened, path: str | os.PathLike[str]) -> LayerData:
@@ -65,17 +67,37 @@ def image_layer(opened: Opened, path: str | os.PathLike[str]) -> LayerData:
     """
     options = {**_placed(opened), "name": stem_of(path)}
     axes = opened.axes or ""
-    if "c" in axes:
+    if is_rgb(opened):
+        options["rgb"] = True
+    elif "c" in axes:
         options["channel_axis"] = axes.index("c")
         options["name"] = None
     return _lazy(opened), options, "image"
+
+
+def is_rgb(opened: Opened) -> bool:
+    """Return whether a file holds colours, red, green and blue in every pixel."""
+    axes, shape = opened.axes or "", opened.array.shape
+    kind = np.dtype(opened.array.dtype)
+    return axes.endswith("c") and shape[-1] in (3, 4) and kind in (np.uint8, np.uint16)
 
 
 def _lazy(opened: Opened) -> Any:
     """Return lazy arrays: napari reads what it shows."""
     import dask.array as da
 
+    axes = opened.axes or "tczyx"[-opened.array.ndim :]
+
     def one(array: Any) -> Any:
+        if isinstance(array, TiledLevel):
+            # Tiles of slides are small and many: napari is slow with so many pieces.
+            return da.from_array(
+                array,
+                chunks=blocks_of(array, axes),
+                name=False,
+                asarray=True,
+                fancy=False,
+            )
         source = getattr(array, "source", None)
         if source is not None:
             return da.from_zarr(source)
@@ -87,6 +109,12 @@ def _lazy(opened: Opened) -> Any:
     if len(opened.levels) > 1:
         return [one(level) for level in opened.levels]
     return one(opened.array)
+
+
+def blocks_of(array: TiledLevel, axes: str) -> tuple[int, ...]:
+    """Return the shape of pieces of whole tiles (or strips) that are read together."""
+    together = zip(array.chunks, axes, strict=True)
+    return tuple(n * max(1, BLOCK // n) if a in "yx" else n for n, a in together)
 
 
 def _placed(opened: Opened) -> dict[str, Any]:

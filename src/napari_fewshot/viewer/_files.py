@@ -1,4 +1,4 @@
-"""Commands that save a layer in one of our formats and open project folders."""
+"""Commands that save a layer in one of our formats, open slides and projects."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Labels as LabelsLayer
+from napari.layers import Layer
 from napari.utils.notifications import show_error, show_info, show_warning
 from qtpy.QtWidgets import QFileDialog
 
 from napari_fewshot.errors import FewShotError
-from napari_fewshot.io import LABEL_SUFFIXES
+from napari_fewshot.io import LABEL_SUFFIXES, SLIDES
 from napari_fewshot.viewer._actions import open_dock
+from napari_fewshot.viewer._reader import read_slide
 from napari_fewshot.viewer._writer import write_labels
 
 if TYPE_CHECKING:
@@ -75,6 +77,20 @@ def with_ending(name: str, chosen: str) -> str:
     endings = chosen[chosen.find("(") + 1 : chosen.rfind(")")].replace("*", "").split()
     is_given = name.lower().endswith(LABEL_SUFFIXES)
     return name if is_given or not endings else name + endings[0]
+
+
+def open_slide(viewer: napari.viewer.Viewer) -> None:
+    """Ask for slides and show them with all their levels, read as they are seen."""
+    endings = " ".join(f"*{e}" for e in (".tif", ".tiff", *SLIDES))
+    names, _ = QFileDialog.getOpenFileNames(
+        None, "Open slides", "", f"TIFF ({endings})"
+    )
+    for name in names:
+        try:
+            for data, options, kind in read_slide(name):
+                viewer.add_layer(Layer.create(data, options, kind))
+        except FewShotError as error:
+            show_error(str(error))
 
 
 def open_project(viewer: napari.viewer.Viewer) -> None:

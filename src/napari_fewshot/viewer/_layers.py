@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 KEY = "napari-fewshot"
 # Masks of larger planes are read in strips, and at a coarser level if there is one.
 MAX_SUPPORT_PLANE = 1 << 26
+# Pixels of a result that are counted at once.
+STRIP = 1 << 24
 TRANSFORMS = ("scale", "translate", "rotate", "shear")
 
 
@@ -68,6 +70,15 @@ def open_layer(layer: Any, *, level: int | str = "auto", channels: Any = None) -
     return open_image(
         layer, channels=channels, level=level if layer.multiscale else "auto"
     )
+
+
+def reads_alike(one: Image, other: Image) -> bool:
+    """Whether two images of the same array are read in the same way."""
+    found = []
+    for image in (one, other):
+        is_auto = image.levels is None or image.levels.is_auto
+        found.append((image.channels, image.axes, is_auto))
+    return found[0] == found[1]
 
 
 def fit_layers(image: Image, labels: Any) -> tuple[Image, Any] | None:
@@ -236,10 +247,12 @@ def _areas(prediction: Prediction | None, values: list[int]) -> list[int]:
         return [0 for _ in values]
     counts = np.zeros(max(values) + 1, np.int64)
     labels = prediction.labels
-    planes = [labels] if labels.ndim == 2 else (labels[i] for i in range(len(labels)))
-    for plane in planes:
-        flat = np.asarray(plane).ravel()
-        counts += np.bincount(flat, minlength=len(counts))[: len(counts)]
+    # Huge results lie on disk: never more than a strip of a plane is in memory.
+    rows = max(1, STRIP // labels.shape[-1])
+    for index in np.ndindex(*labels.shape[:-2]):
+        for row in range(0, labels.shape[-2], rows):
+            flat = np.asarray(labels[(*index, slice(row, row + rows))]).ravel()
+            counts += np.bincount(flat, minlength=len(counts))[: len(counts)]
     return [int(counts[v]) for v in values]
 
 

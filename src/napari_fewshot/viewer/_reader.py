@@ -221,6 +221,29 @@ def holds_labels(opened: Opened, path: Path) -> bool:
     return len(np.unique(middle)) <= FEW_VALUES and int(middle.min()) == 0
 
 
+def slide_reader(path: Any) -> Callable[[Any], list[LayerData]] | None:
+    """Return the reader of slides (TIFF with levels); None if a file is missing."""
+    return read_slide if all(Path(p).is_file() for p in all_of(path)) else None
+
+
+def read_slide(path: Any) -> list[LayerData]:
+    """Return slides as image layers of all their levels; nothing is read yet.
+
+    A file with class names, as we write them, becomes a labels layer.
+
+    Raises
+    ------
+    DataError
+        If a file is damaged, or its compression takes a package that is not there.
+    """
+    found = []
+    for name in all_of(path):
+        opened = open_path(name)
+        layer = labels_layer if opened.classes else image_layer
+        found.append(layer(opened, name))
+    return found
+
+
 def outline_reader(path: Any) -> Callable[[Any], list[LayerData]] | None:
     """Return the reader of GeoJSON and COCO files; None if a file is missing."""
     return read_outlines if all(Path(p).is_file() for p in all_of(path)) else None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_fewshot.data import Continued
 from napari_fewshot.viewer._layers import placement
 
 if TYPE_CHECKING:
@@ -73,6 +74,18 @@ class Overview:
             place: Any = (*index, rows, columns)
             copy[place] = part
 
+    def begin_as(self, other: Overview) -> None:
+        """Take over the copies of other labels, and read what is changed already."""
+        if other.labels is not self.labels.base:
+            self.fill()
+            return
+        self.copies = [copy.copy() for copy in other.copies]
+        for key in self.labels.changed():
+            *index, rows, columns = key
+            at = tuple(part.start for part in index)
+            block = self.labels[(*at, rows, columns)]
+            self.add(at, (rows.start, columns.start), block)
+
     def fill(self) -> None:
         """Copy all that the labels hold, strip by strip."""
         height, width = self.labels.shape[-2:]
@@ -109,20 +122,31 @@ class ResultLayer:
         if labels.shape[-2] * labels.shape[-1] <= MAX_PLANE:
             self._overview = None
             return labels
-        if self._overview is None or self._overview.labels is not labels:
-            self._overview = Overview(labels)
-            if not is_new:
-                self._overview.fill()
-        return self._overview.levels
+        before = self._overview
+        if before is not None and before.labels is labels:
+            return before.levels
+        self._overview = overview = Overview(labels)
+        if isinstance(labels, Continued) and before is not None:
+            # A part of what is shown is made anew; the rest need not be read.
+            overview.begin_as(before)
+        elif not is_new or isinstance(labels, Continued):
+            overview.fill()
+        return overview.levels
 
     def add(self, result: PlaneResult) -> None:
         """Take over a finished plane, or a part of one."""
         if self._overview is None:
             return
+        labels, block = self._overview.labels, result.labels
         corner = (0, 0) if result.region is None else result.region[:2]
-        leading = tuple(self._overview.labels.shape[:-2])
+        leading = tuple(labels.shape[:-2])
         index = np.unravel_index(result.plane, leading) if leading else ()
-        self._overview.add(tuple(int(i) for i in index), corner, result.labels)
+        at = tuple(int(i) for i in index)
+        if isinstance(labels, Continued):
+            # Of the result only what was asked for has become a part of the labels.
+            far = [c + n for c, n in zip(corner, block.shape, strict=True)]
+            block = labels[(*at, slice(corner[0], far[0]), slice(corner[1], far[1]))]
+        self._overview.add(at, corner, block)
 
     def shows(self, found: Any, labels: Any) -> bool:
         """Return whether a layer shows these labels already."""

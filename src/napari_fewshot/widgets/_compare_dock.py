@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 
 from napari_fewshot.data import Progress
 from napari_fewshot.errors import FewShotError
+from napari_fewshot.io import suffix_of
 from napari_fewshot.viewer._actions import open_dock
 from napari_fewshot.viewer._compare import CompareLayers
 from napari_fewshot.widgets._compare_choices import ChoicesPanel
@@ -89,6 +90,7 @@ class CompareWidget(QWidget):  # type: ignore[misc]
             "Show the share of pairs of candidates that differ: 0 is dark, 1 is bright."
         )
         self.differ.setChecked(True)
+        self.setAcceptDrops(True)
         self._build()
         self._connect()
         self._attach()
@@ -119,6 +121,7 @@ class CompareWidget(QWidget):  # type: ignore[misc]
 
     def _connect(self) -> None:
         self.choices.changed.connect(self._show_plan)
+        self.choices.concepts.failed.connect(self.run_panel.show_error)
         self.run_panel.segment.connect(lambda: self._guard(self.compare))
         self.run_panel.cancel.connect(self._cancel)
         self.table.itemSelectionChanged.connect(self._on_selected)
@@ -223,6 +226,19 @@ class CompareWidget(QWidget):  # type: ignore[misc]
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self.shut_down()
         return handled
+
+    def dragEnterEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Take concept files that are dragged here; all else goes to the viewer."""
+        if _concepts_of(event) and self.choices.isEnabled():
+            event.acceptProposedAction()
+        else:
+            event.ignore()
+
+    def dropEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Add concept files that are dropped here."""
+        self.run_panel.show_error(None)
+        self.choices.concepts.add(_concepts_of(event))
+        event.acceptProposedAction()
 
     def showEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
         """List models that were installed meanwhile."""
@@ -343,6 +359,12 @@ def _note(comparison: Comparison | None) -> str:
         score = comparison.pair_dice(first, second)
         lines.append(f"Least alike: {first} and {second}, Dice {score:.2f}.")
     return "\n".join(lines)
+
+
+def _concepts_of(event: Any) -> list[str]:
+    """Return the concept files among what is dragged."""
+    paths = [url.toLocalFile() for url in event.mimeData().urls()]
+    return [path for path in paths if path and suffix_of(path) == ".fewshot"]
 
 
 def _button(text: str, tip: str) -> QPushButton:

@@ -27,7 +27,7 @@ TIPS = (
     "Mean Dice with the other candidates, from 0 to 1.",
     "Seconds to learn and to segment.",
 )
-ROW, HEIGHT = 24, 130
+ROW, HEIGHT = 24, 116
 
 
 class CompareTable(QTableWidget):  # type: ignore[misc]

@@ -74,7 +74,7 @@ class ImagePanel(QWidget):  # type: ignore[misc]
         self.whole.setChecked(True)
         self.in_view = QCheckBox("only the part in view")
         self.in_view.setToolTip(
-            "Segment only what the canvas shows now; elsewhere the result stays empty."
+            "Segment only what the canvas shows now; what was found elsewhere stays."
         )
         self.in_view.toggled.connect(self._on_part)
         self._build()

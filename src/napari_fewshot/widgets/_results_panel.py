@@ -22,11 +22,13 @@ from qtpy.QtWidgets import (
 )
 
 from napari_fewshot.errors import FewShotError
+from napari_fewshot.viewer._tracks import NONE, has_tracks
 from napari_fewshot.widgets._trust_marks import LOW_SCORE, UNFAMILIAR, novelty_tip
 
 if TYPE_CHECKING:
     from napari_fewshot.session import Session, SessionState
 
+TRACKS_TIP = "Show where objects are over time or depth, as a Tracks layer."
 MAX_ROWS = 500
 ROW_HEIGHT = 24
 
@@ -46,6 +48,8 @@ class ResultsPanel(QWidget):  # type: ignore[misc]
     refine = Signal(int)
     save = Signal()
     compare = Signal()
+    measure = Signal()
+    tracks = Signal()
     failed = Signal(object)
 
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
@@ -92,6 +96,10 @@ class ResultsPanel(QWidget):  # type: ignore[misc]
             "Compare...", "Try several methods and models, and see where they differ."
         )
         self.copy_button = _button("Copy as", "Copy what you did as a program.")
+        self.measure_button = _button(
+            "Measure...", "A table of all objects: size, shape, intensity, place."
+        )
+        self.tracks_button = _button("Show tracks", TRACKS_TIP)
         self._build()
 
     def _build(self) -> None:
@@ -111,7 +119,10 @@ class ResultsPanel(QWidget):  # type: ignore[misc]
         third.addWidget(self.save_button)
         third.addWidget(self.copy_button)
         third.addWidget(self.compare_button)
-        for row in (first, second, third):
+        fourth = QHBoxLayout()
+        fourth.addWidget(self.measure_button)
+        fourth.addWidget(self.tracks_button)
+        for row in (first, second, third, fourth):
             layout.addLayout(row)
         menu = QMenu(self)
         menu.addAction("Python", lambda: self.copy("python"))
@@ -125,6 +136,8 @@ class ResultsPanel(QWidget):  # type: ignore[misc]
         self.all_button.clicked.connect(self._on_accept_all)
         self.save_button.clicked.connect(lambda: self.save.emit())
         self.compare_button.clicked.connect(lambda: self.compare.emit())
+        self.measure_button.clicked.connect(lambda: self.measure.emit())
+        self.tracks_button.clicked.connect(lambda: self.tracks.emit())
 
     def show_state(self, state: SessionState) -> None:
         """Show the planes of a state."""
@@ -154,9 +167,14 @@ class ResultsPanel(QWidget):  # type: ignore[misc]
             self.limit,
             self.save_button,
             self.copy_button,
+            self.measure_button,
+            self.tracks_button,
         ):
             widget.setVisible(has_rows)
             widget.setEnabled(not state.running)
+        is_linked = has_tracks(state.prediction)
+        self.tracks_button.setEnabled(is_linked and not state.running)
+        self.tracks_button.setToolTip(TRACKS_TIP if is_linked else NONE)
 
     def _show_suggestion(self, state: SessionState) -> None:
         """Say which plane of a stack is worth annotating next, if there is one."""

@@ -94,11 +94,12 @@ class RunPanel(QWidget):  # type: ignore[misc]
             text += f", about {say_seconds(progress.seconds_left)} left"
         self.status.setText(text)
 
-    def show_status(self, text: str) -> None:
+    def show_status(self, text: str, tip: str = "") -> None:
         """Show what would be done; after a run that was stopped, what was."""
+        is_over = bool(self._stopped)
         text = self._stopped or text
         self.status.setText(text)
-        self.status.setToolTip(text)
+        self.status.setToolTip(text if is_over or not tip else tip)
 
     def show_error(self, error: Exception | None) -> None:
         """Show what went wrong, or nothing."""
@@ -122,9 +123,6 @@ def say_seconds(seconds: float) -> str:
     return f"{seconds / 60:.0f} min"
 
 
-def plan_text(count: int, seconds_per_plane: float | None) -> str:
-    """Return what a run would do: planes, and about how long."""
-    text = "1 plane" if count == 1 else f"{count} planes"
-    if seconds_per_plane is not None:
-        text += f", about {say_seconds(count * seconds_per_plane)}"
-    return text
+def plan_text(count: int) -> str:
+    """Return what a run would do."""
+    return "1 plane" if count == 1 else f"{count:,} planes"

@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_fewshot.data import default_colour
+from napari_fewshot.data import IGNORED, default_colour
 from napari_fewshot.errors import FewShotError
 from napari_fewshot.io import SUFFIXES, stem_of, suffix_of
 from napari_fewshot.widgets._concept_menu import ConceptMenu
@@ -41,6 +41,8 @@ EMPTY = (
     '"+ this plane".'
 )
 MAX_ROWS_SHOWN = 4
+# Of pixels that nobody knows.
+GREY = 143
 MASK_FOLDERS = ("masks", "labels")
 
 
@@ -58,6 +60,7 @@ class SupportPanel(QWidget):  # type: ignore[misc]
     nothing_here = Signal()
     paint = Signal()
     activated = Signal(int)
+    ignore = Signal(int)
     failed = Signal(object)
 
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
@@ -191,11 +194,23 @@ class SupportPanel(QWidget):  # type: ignore[misc]
     def _on_menu(self, position: Any) -> None:
         if not self.selected_keys():
             return
+        self.row_menu().exec(self.list.mapToGlobal(position))
+
+    def row_menu(self) -> QMenu:
+        """Return what can be done with the selected rows."""
         menu = QMenu(self)
+        menu.setToolTipsVisible(True)
         menu.addAction("Go there", self._go)
+        menu.addAction("Mark pixels to ignore", self._mark).setToolTip(
+            "Paint over what you are not sure of: nothing is learnt from there, and no "
+            "score counts it."
+        )
         menu.addAction("Mute or bring back", self.mute_selected)
         menu.addAction("Remove", self.remove_selected)
-        menu.exec(self.list.mapToGlobal(position))
+        return menu
+
+    def _mark(self) -> None:
+        self.ignore.emit(self.selected_keys()[0])
 
     def _go(self) -> None:
         self.activated.emit(self.selected_keys()[0])
@@ -230,6 +245,8 @@ def thumbnail(support: Any) -> QPixmap:
         rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
         inside = labels == value
         picture[inside] = (0.55 * picture[inside] + 0.45 * rgb).astype(np.uint8)
+    unknown = labels == IGNORED
+    picture[unknown] = (0.35 * picture[unknown] + 0.65 * GREY).astype(np.uint8)
     picture = np.ascontiguousarray(picture)
     height, width = labels.shape
     frame = QImage(

@@ -20,6 +20,7 @@ from napari_fewshot.errors import FewShotError
 from napari_fewshot.io import save_prediction
 from napari_fewshot.session import Session
 from napari_fewshot.viewer._actions import compare as open_compare
+from napari_fewshot.viewer._actions import measure_objects
 from napari_fewshot.viewer._binding import Binding
 from napari_fewshot.viewer._files import ask_where
 from napari_fewshot.viewer._layers import (
@@ -30,15 +31,17 @@ from napari_fewshot.viewer._layers import (
     show_plane,
 )
 from napari_fewshot.viewer._qt import Dispatcher, closer, wait_for
+from napari_fewshot.viewer._tracks import show_tracks
 from napari_fewshot.widgets._cache_panel import CachePanel
 from napari_fewshot.widgets._class_panel import ClassPanel
+from napari_fewshot.widgets._estimate_line import EstimateLine
 from napari_fewshot.widgets._evidence import EvidenceTabs
 from napari_fewshot.widgets._how_panel import HowPanel
 from napari_fewshot.widgets._image_panel import ImagePanel
 from napari_fewshot.widgets._prompt_panel import PromptPanel
 from napari_fewshot.widgets._recovery import RecoveryBar, bring_back
 from napari_fewshot.widgets._results_panel import ResultsPanel
-from napari_fewshot.widgets._run_panel import RunPanel, plan_text
+from napari_fewshot.widgets._run_panel import RunPanel
 from napari_fewshot.widgets._section import Section
 from napari_fewshot.widgets._support_panel import SupportPanel
 from napari_fewshot.widgets._text_parts import TextParts
@@ -82,7 +85,6 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         )
         self.binding = Binding(napari_viewer, self.session, self)
         self._queue: list[Any] = []
-        self._seconds_per_plane: float | None = None
         self._is_closed = False
         self.image_panel = ImagePanel(self.binding)
         self.class_panel = ClassPanel(self.session)
@@ -97,6 +99,7 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         self.cache_panel = CachePanel()
         self.where_panel = WherePanel(self.session)
         self.trust = TrustParts(self)
+        self.estimate = EstimateLine(self)
         self._build()
         self._connect()
         self._fill_in()
@@ -172,13 +175,15 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         self.run_panel.cancel.connect(session.cancel)
         self.undo_button.clicked.connect(session.undo)
         self.redo_button.clicked.connect(session.redo)
-        self.image_panel.chosen.connect(self._on_image_chosen)
+        self.image_panel.chosen.connect(self.estimate.show)
         panel = self.support_panel
         panel.paint.connect(lambda: self._guard(self.start_painting))
         panel.from_layers.connect(lambda: self._guard(self.add_from_layers))
         panel.this_plane.connect(lambda: self._guard(self.add_this_plane))
         panel.nothing_here.connect(lambda: self._guard(self.binding.add_negative))
         panel.activated.connect(self._go_to_support)
+        mark = self.binding.ignoring.mark
+        panel.ignore.connect(lambda key: self._guard(lambda: mark(key)))
         results = self.results_panel
         results.go_to.connect(self._go_to)
         results.refine.connect(lambda p: self._guard(lambda: self.refine(p)))
@@ -187,6 +192,10 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         results.reject.connect(lambda p: self._guard(lambda: session.reject(p)))
         results.save.connect(lambda: self._guard(self._ask_save))
         results.compare.connect(lambda: open_compare(self.viewer))
+        results.measure.connect(
+            lambda: measure_objects(self.viewer, self.binding.result_layer)
+        )
+        results.tracks.connect(lambda: self._guard(lambda: show_tracks(self.binding)))
         prompts = self.prompt_panel
         others = (self.how_panel, results, self.cache_panel)
         for part in (self.image_panel, panel, prompts, *others):
@@ -220,6 +229,7 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         """Segment what is chosen, in the background."""
         self.run_panel.show_error(None)
         self._queue = []
+        self.estimate.confirm()
         if self.image_panel.is_all_selected:
             self._queue = self.image_panel.selected_layers()
             self._next_in_queue()
@@ -317,29 +327,10 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
             panel.show_state(state)
         self.undo_button.setEnabled(state.can_undo and not state.running)
         self.redo_button.setEnabled(state.can_redo and not state.running)
-        if not state.running:
-            self._show_plan()
+        self.estimate.show()
 
-    def _show_plan(self) -> None:
-        image = self.image_panel.image
-        if image is None:
-            self.run_panel.show_status("Open an image to begin.")
-            return
-        try:
-            planes = self.image_panel.planes()
-        except FewShotError:
-            planes = []
-        accepted = self.session.state.accepted
-        count = image.n_planes if planes is None else len(planes)
-        count -= len(accepted if planes is None else accepted & set(planes))
-        self.run_panel.show_status(plan_text(count, self._seconds_per_plane))
-
-    def _on_predicted(self, prediction: Prediction) -> None:
-        planes = len(self.session.worst_first())
-        seconds = prediction.provenance["seconds"]["predict"]
-        if planes:
-            self._seconds_per_plane = seconds / planes
-        self._show_plan()
+    def _on_predicted(self, _: Prediction) -> None:
+        self.estimate.show()
         if self._queue:
             self._guard(self._next_in_queue)
 
@@ -347,10 +338,6 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         self._queue = []
         self.run_panel.show_error(error)
         show_error(str(error))
-
-    def _on_image_chosen(self) -> None:
-        if not self.session.is_running:
-            self._show_plan()
 
     def _later(self, *_: Any) -> None:
         if not self._is_closed:
@@ -363,7 +350,7 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         self.image_panel.refresh()
         if not had_image:
             self._fill_in()
-        self._show_plan()
+        self.estimate.show()
 
     def _go_to(self, plane: int) -> None:
         image, layer = self.session.state.query, self.binding.query_layer
@@ -395,5 +382,6 @@ class FewShotWidget(QWidget):  # type: ignore[misc]
         self.prompt_panel.shut_down()
         self.text.shut_down()
         self.trust.shut_down()
+        self.estimate.close()
         self.binding.close()
         self.session.close()
