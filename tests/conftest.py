@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 from pathlib import Path
@@ -40,10 +41,18 @@ def _is_sharing(item: pytest.Item) -> bool:
     return any(f[-1].scope == "module" for f in used)
 
 
+@pytest.fixture(scope="session")
+def homes(tmp_path_factory: pytest.TempPathFactory):
+    """Return new folders: pytest would count all that are there before each one."""
+    root = tmp_path_factory.mktemp("homes")
+    return (root / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch):
+def home(homes, monkeypatch: pytest.MonkeyPatch):
     """Keep projects, caches and logs of tests away from the user's own."""
-    folder = tmp_path_factory.mktemp("home")
+    folder = next(homes)
+    folder.mkdir()
     monkeypatch.setenv("NAPARI_FEWSHOT_HOME", str(folder))
     return folder
 

@@ -86,18 +86,6 @@ def test_imports_point_down():
     assert result.returncode == 0, result.stdout
 
 
-@pytest.mark.parametrize("path", MODULES, ids=module_id)
-def test_files_and_functions_are_short(path: Path):
-    text = path.read_text()
-    assert text.count("\n") <= MAX_FILE, f"{path.name} has {text.count(chr(10))} lines"
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            # What a function does; what is said of it may be longer.
-            said = ast.get_docstring(node) or ""
-            length = (node.end_lineno or 0) - node.lineno - said.count("\n")
-            assert length <= MAX_FUNCTION, f"{node.name} has {length} lines"
-
-
 def public_definitions(tree: ast.Module):
     """Yield every public class, function and method of a module, and the module."""
     yield "module", tree
@@ -110,11 +98,11 @@ def public_definitions(tree: ast.Module):
                         yield f"{node.name}.{item.name}", item
 
 
-@pytest.mark.parametrize("path", MODULES, ids=module_id)
-def test_everything_public_has_a_docstring(path: Path):
-    bare = [
+def undocumented(tree: ast.Module) -> list[str]:
+    """Return the names of what is public and has no docstring."""
+    return [
         name
-        for name, node in public_definitions(ast.parse(path.read_text()))
+        for name, node in public_definitions(tree)
         if ast.get_docstring(node) is None
         # A setter shares the docstring of its property; an overload that of its body.
         and not any(
@@ -123,17 +111,39 @@ def test_everything_public_has_a_docstring(path: Path):
             for d in getattr(node, "decorator_list", ())
         )
     ]
-    assert not bare, f"no docstring: {', '.join(bare)}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_id)
-def test_no_assert_guards_user_input(path: Path):
-    found = [
-        n.lineno
-        for n in ast.walk(ast.parse(path.read_text()))
-        if isinstance(n, ast.Assert)
-    ]
-    assert not found, f"{path.name} has assert statements in lines {found}"
+def test_rules_of_a_module(path: Path):
+    """Files and functions are short, what is public is described, nothing asserts."""
+    text = path.read_text()
+    tree = ast.parse(text)
+    assert text.count("\n") <= MAX_FILE, f"{path.name} has {text.count(chr(10))} lines"
+    broken = [f"{name} has no docstring" for name in undocumented(tree)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assert):
+            broken.append(f"an assert statement guards input in line {node.lineno}")
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            # What a function does; what is said of it may be longer.
+            said = ast.get_docstring(node) or ""
+            length = (node.end_lineno or 0) - node.lineno - said.count("\n")
+            if length > MAX_FUNCTION:
+                broken.append(f"{node.name} has {length} lines")
+    assert not broken, f"{path.name}: {'; '.join(broken)}"
+
+
+def test_the_rules_see_what_is_wrong(tmp_path):
+    long = "\n".join(["    x = 1"] * (MAX_FUNCTION + 1))
+    bad = tmp_path / "bad.py"
+    bad.write_text(f'"""Bad."""\ndef f():\n    """Long."""\n{long}\n')
+    with pytest.raises(AssertionError, match="f has 8"):
+        test_rules_of_a_module(bad)
+    bad.write_text('"""Bad."""\nclass A:\n    """A."""\n    def b(self): assert 1\n')
+    with pytest.raises(AssertionError, match=r"A\.b has no docstring; an assert"):
+        test_rules_of_a_module(bad)
+    bad.write_text('"""Bad."""\n' + "x = 1\n" * MAX_FILE)
+    with pytest.raises(AssertionError, match="has 401 lines"):
+        test_rules_of_a_module(bad)
 
 
 def test_public_surface_is_pinned():
@@ -193,7 +203,7 @@ image[labels == 1] += 60
 p = nf.segment(image, nf.Support(image, labels), method="pixel")
 table = nf.evaluate(p.labels, labels)
 assert table["dice"][0] > 0.9, table
-session = nf.Session()
+session = nf.Session(method="pixel")
 session.add_support(image, labels)
 session.set_query(image)
 assert session.segment(wait=True).labels.shape == (64, 64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from napari_fewshot import sample_data
@@ -47,7 +46,7 @@ def test_auto_does_the_main_job_on_the_lungs():
     support = nf.Support(
         sample.image, sample.support_labels, axes=sample.axes, planes=sample.supports
     )
-    queries = list(sample.queries)[:2]
-    found = [nf.segment(sample.image[i], support).labels for i in queries]
-    table = nf.evaluate(np.stack(found), sample.truth[queries])
+    query = sample.queries[0]
+    found = nf.segment(sample.image[query], support).labels
+    table = nf.evaluate(found, sample.truth[query])
     assert table["dice"][0] > 0.85

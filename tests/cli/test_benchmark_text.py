@@ -286,7 +286,7 @@ def test_all_val_images_need_a_split(task, folder, weights, tmp_path, capsys):
 def test_bounds_are_ordered(folder, weights, tmp_path):
     path = tmp_path / "t.json"
     bounds = "oracle-box,oracle-boxes,centre-box"
-    words = ["--checkpoint", weights, "--sensitivity", "0", "--no-maps", "--limit", "3"]
+    words = ["--checkpoint", weights, "--sensitivity", "0", "--no-maps", "--limit", "1"]
     assert run(folder, *words, "--bounds", bounds, "--json", path) == 0
     found = {b["method"]: b["dice"] for b in json.loads(path.read_text())["bounds"]}
     assert found["oracle-box"] > 0.9

@@ -32,6 +32,8 @@ def stack(blob_pair):
 
 def request(query, supports, **options):
     options = {"method": "pixel", **options}
+    if options["method"] == "pixel":
+        options["params"] = {"trees": 15, **options.get("params", {})}
     return SegmentRequest(Image.from_array(query, name="query"), supports, **options)
 
 

@@ -157,6 +157,7 @@ class Stand(Economical):
 
 @pytest.mark.parametrize("card", ["cuda", "mps"])
 def test_from_a_card_to_the_processor(card, caplog):
+    remember("product bf16", fp32=10.0, bf16=2.0)
     model = Stand(card, "fp32")
     model.states = []
     assert model.within_memory(model.work, decoder=True, objects=20) == "done"
@@ -193,6 +194,7 @@ def test_fewer_objects_at_once(sam, boxes):
 
 
 def test_encoding_falls_to_half_precision_then_says_what_to_do(sam, tiny_sam):
+    remember("product bf16", fp32=10.0, bf16=2.0)
     small = True
 
     def little_memory(*_):

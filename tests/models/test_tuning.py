@@ -129,7 +129,7 @@ def test_practice_can_be_cancelled_and_switched_off(name):
         return any("Practising" in stage for stage in seen)
 
     hooks = Hooks(lambda progress: seen.append(progress.stage), stop)
-    method, samples = get_method(name), [sample(0), sample(1)]
+    method, samples = get_method(name), [sample(n, shape=(40, 48)) for n in (0, 1)]
     params, encoder = method.spec.params(), load_model("incontext/small")
     with pytest.raises(Cancelled):
         method.fit(samples, [1], params, encoder, hooks)

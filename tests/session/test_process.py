@@ -18,17 +18,18 @@ import napari_fewshot as nf
 from napari_fewshot.data import Image, SupportSet
 from napari_fewshot.inference import SegmentRequest, Summary
 from napari_fewshot.session import _process
+from napari_fewshot.session._jobs import get_executor
 from napari_fewshot.session._process import ProcessExecutor
 
 FAST = {"leave_one_out": False, "trees": 10}
-WAIT = 60
+# Only ends a test that hangs: a worker starts slowly on a machine that is busy.
+WAIT = 300
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def executor():
-    executor = ProcessExecutor()
-    yield executor
-    executor.close()
+    """The one of the whole program: it starts once for all tests that need one."""
+    return get_executor("process")
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from napari_fewshot.data import Hooks
 from napari_fewshot.inference import FitCache, SegmentRequest, run
 
 QUICK = {"method": "pixel"}
+FEW = {"trees": 20}
 
 
 def blobs(seed, side=72, bright=0.5):
@@ -24,6 +25,7 @@ def blobs(seed, side=72, bright=0.5):
 @pytest.fixture
 def session():
     found = Session(autosave=False, **QUICK)
+    found.set_method(params=FEW)
     for seed in (1, 2, 3):
         image, mask = blobs(seed)
         found.add_support(image, mask, name=f"s{seed}")
@@ -93,7 +95,7 @@ def test_unfamiliar_planes_are_told():
     stripes = np.sin(np.arange(72) / 1.5)[None] * 0.5 + 0.5
     strange = (stripes + rng.normal(0, 0.02, (72, 72))).clip(0, 1).astype(np.float32)
     planes = np.stack([blobs(5)[0], strange, blobs(6)[0]])
-    found = nf.segment(planes, support, axes="zyx", method="pixel")
+    found = nf.segment(planes, support, axes="zyx", **QUICK, **FEW)
     assert found.plane_novelty[1] > 1
     assert found.plane_novelty[[0, 2]].max() < 1
     assert found.suggested == 1

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import runpy
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -128,5 +127,5 @@ def test_a_saved_session_reads_the_same_and_its_script_runs(
         session.script("python") + f"\nimport numpy\nnumpy.save({str(tmp_path / 'a')!r}"
         ", prediction.labels)\n"
     )
-    subprocess.run([sys.executable, str(program)], check=True, capture_output=True)
+    runpy.run_path(str(program))
     assert np.array_equal(np.load(tmp_path / "a.npy"), found.labels)

@@ -17,9 +17,13 @@ NEW = ("glorp", "frimm", "taskel")
 TEXT = {number: TextPrompt(word) for number, word in enumerate(NEW, 1)}
 
 
-def labelled(first, count):
+@pytest.fixture(scope="module")
+def phrases():
+    return {p.text: p for _, p in tiny_clip.asked(400, most=3)}
+
+
+def labelled(phrases, first, count):
     """Return scenes that show one of the words, as samples."""
-    phrases = {p.text: p for _, p in tiny_clip.asked(400, most=3)}
     found, number = [], first
     while len(found) < count:
         scene = tiny_clip.scene(number)
@@ -45,15 +49,19 @@ def score(fitted, samples):
 
 
 @pytest.mark.slow
-def test_eight_labelled_scenes_teach_words_that_the_model_does_not_know(tmp_path):
+def test_eight_labelled_scenes_teach_words_that_the_model_does_not_know(
+    tmp_path, phrases
+):
     folder = tiny_clip.write(tmp_path / "clip", "native")
     clip = load_text_model(checkpoint=folder, device="cpu")
-    held_out = labelled(5000, 12)
+    held_out = labelled(phrases, 5000, 8)
     plain = {"presence": False}
     without = get_method("clearclip")
     params = make_params(without.spec.params, {**plain, "decoder": "map"})
     zero_shot = without.fit_text(TEXT, params, clip, Hooks())
     method = get_method("text-head")
     params = make_params(method.spec.params, {**plain, "steps": 150})
-    head = method.fit_text(TEXT, params, clip, Hooks(), samples=labelled(1000, 8))
+    head = method.fit_text(
+        TEXT, params, clip, Hooks(), samples=labelled(phrases, 1000, 8)
+    )
     assert score(head, held_out) > score(zero_shot, held_out) + 0.2
