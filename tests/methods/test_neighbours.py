@@ -151,8 +151,9 @@ def test_one_object_stays_if_the_supports_show_one(twins):
     here, there = found_of(twins, one, one_object=True)
     assert here > 0.9
     assert there == 0
-    # The larger one, too, if that is what the support shows.
-    here, there = found_of(twins, other, one_object=True)
+    # The larger one, too, if that is what the support shows; also on a single plane.
+    images, *shown = twins
+    here, there = found_of((images[:2], *shown), other, one_object=True)
     assert here == 0
     assert there > 0.9
 

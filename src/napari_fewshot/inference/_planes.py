@@ -130,12 +130,13 @@ def _neighbours(
     """Return who lets the planes of a stack help one another, if anybody."""
     # A last plane that is left alone has had neighbours in the run that it is from.
     lessons = request.options.get(LESSONS)
-    several = count > 1 or lessons is not None
+    one_object = getattr(params, "one_object", False)
+    several = count > 1 or lessons is not None or one_object
     wanted = several and getattr(params, "neighbours", False)
     fitted, judge = fit.learnt.fitted, fit.learnt.judge
     if not wanted or judge is None or not isinstance(fitted, Fused):
         return None
-    found = Neighbours(fitted, judge, getattr(params, "one_object", False))
+    found = Neighbours(fitted, judge, one_object)
     found.recall(lessons or (), lambda number: plane_of(request.query, number))
     return found
 

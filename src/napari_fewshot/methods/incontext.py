@@ -41,8 +41,8 @@ NEIGHBOURS = (
     "from slice to slice. Turn it off for stacks of unrelated images."
 )
 ONE_OBJECT = (
-    "In stacks, a class of which the supports show one object (an organ) is one object "
-    "near that place: what lies apart from it is dropped."
+    "A class of which the supports show one object (an organ) is one object near that "
+    "place: what lies apart from it is dropped. Needs neighbours and leave_one_out."
 )
 
 

@@ -385,8 +385,8 @@ def test_a_volume_that_fails_in_the_middle_leaves_nothing_behind(query, support)
     assert not list((cache_folder() / "volumes").glob("*"))
 
 
-def test_stopping_between_views_ends_the_run(query, support, process):
-    handle = []
+def test_stopping_between_views_ends_the_run(query, support):
+    handle, process = [], get_executor("process")
 
     def stop(progress):
         if progress.stage.startswith("Cuts") and handle:
