@@ -49,14 +49,21 @@ def test_stacks_colours_and_coarser_levels():
     assert place_shown(viewer, layer, open_layer(layer, level=1)) == (50, 100)
 
 
+def show(viewer, top, left, bottom, right, zoom=4.0):
+    """Let the canvas show a part of the world."""
+    viewer.canvas.size = int(zoom * (bottom - top)), int(zoom * (right - left))
+    viewer.scene.camera.zoom = zoom
+    look_at(viewer, 0, (top + bottom) / 2, (left + right) / 2)
+
+
 def test_the_part_in_view_in_pixels_of_the_image():
     viewer = ViewerModel()
     layer = viewer.add_image(np.zeros((200, 300)))
-    layer.corner_pixels = np.array([[20, 30], [70, 90]])
+    show(viewer, 20, 30, 70, 90)
     assert part_shown(viewer, layer, open_layer(layer)) == (20, 30, 70, 90)
-    layer.corner_pixels = np.array([[-50, 30], [70, 900]])
+    show(viewer, -50, 30, 70, 900)
     assert part_shown(viewer, layer, open_layer(layer)) == (0, 30, 70, 300)
-    layer.corner_pixels = np.array([[300, 30], [400, 90]])
+    show(viewer, 300, 30, 400, 90)
     assert part_shown(viewer, layer, open_layer(layer)) is None
     with pytest.raises(DataError, match="No part of the image is in view"):
         wanted_part(viewer, layer, open_layer(layer), only=True)
@@ -67,14 +74,26 @@ def test_the_part_in_view_of_levels_stacks_and_sides():
     viewer = ViewerModel()
     levels = [np.zeros((400, 600)), np.zeros((100, 150))]
     layer = viewer.add_image(levels, multiscale=True)
-    layer._data_level = 1
-    layer.corner_pixels = np.array([[10, 20], [50, 60]])
+    show(viewer, 40, 80, 200, 240)
     assert part_shown(viewer, layer, open_layer(layer)) == (40, 80, 200, 240)
     assert part_shown(viewer, layer, open_layer(layer, level=1)) == (10, 20, 50, 60)
     viewer.layers.clear()
-    layer = viewer.add_image(np.zeros((5, 200, 300)))
-    layer.corner_pixels = np.array([[0, 20, 30], [0, 70, 90]])
+    layer = viewer.add_image(np.zeros((5, 200, 300)), scale=(3, 2, 2))
+    show(viewer, 40, 60, 140, 180)
     assert part_shown(viewer, layer, open_layer(layer)) == (20, 30, 70, 90)
     viewer.dims.order = (1, 0, 2)
     # Rows are not shown then.
     assert part_shown(viewer, layer, open_layer(layer)) is None
+    viewer.dims.order = (0, 1, 2)
+    viewer.dims.ndisplay = 3
+    with pytest.raises(DataError, match="only known in 2D"):
+        wanted_part(viewer, layer, open_layer(layer), only=True)
+
+
+def test_chunks_that_were_loaded_are_not_what_is_in_view():
+    viewer = ViewerModel()
+    layer = viewer.add_image(np.zeros((4096, 4096), np.uint8))
+    show(viewer, 1000, 1100, 1200, 1400)
+    # As napari notes it for a layer in chunks of 1024.
+    layer.corner_pixels = np.array([[0, 1024], [2047, 2047]])
+    assert part_shown(viewer, layer, open_layer(layer)) == (1000, 1100, 1200, 1400)

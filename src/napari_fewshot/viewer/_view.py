@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,21 +64,44 @@ def part_shown(viewer: ViewerModel, layer: Any, image: Image) -> Region | None:
         Row and column minima, then maxima; None if no part of it is shown, or rows and
         columns are not what is shown.
     """
-    corners, displayed = np.asarray(layer.corner_pixels, float), viewer.dims.displayed
-    shape = layer.data[layer.data_level].shape if layer.multiscale else layer.data.shape
+    corners = _corners(viewer, layer)
+    if corners is None or corners.shape[1] < len(image.label_axes):
+        return None
+    full = layer.data[0].shape if layer.multiscale else layer.data.shape
     # Layers with fewer axes than the viewer have its last ones.
     missing = viewer.dims.ndim - corners.shape[1]
     low, high = [], []
     for letter, size in zip("yx", image.plane_shape, strict=True):
         at = image.label_axes.index(letter)
-        if at >= corners.shape[1] or at + missing not in displayed:
+        if at + missing not in viewer.dims.displayed:
             return None
-        factor = size / shape[at]
+        factor = size / full[at]
         low.append(int(np.clip(np.floor(corners[0, at] * factor), 0, size)))
         high.append(int(np.clip(np.ceil(corners[1, at] * factor), 0, size)))
     if low[0] >= high[0] or low[1] >= high[1]:
         return None
     return low[0], low[1], high[0], high[1]
+
+
+def _corners(viewer: ViewerModel, layer: Any) -> Any:
+    """Return least and greatest coordinates in a layer's finest data that are shown.
+
+    The layer's own ``corner_pixels`` would not do: of layers in chunks they are those
+    of the chunks that were loaded.
+    """
+    displayed = list(viewer.dims.displayed)
+    if len(displayed) != 2:
+        return None
+    camera = viewer.scene.camera
+    half = np.asarray(viewer.canvas.viewbox_size(viewer.layers), float) / 2
+    world = np.array(viewer.dims.point, float)
+    found = []
+    # Four corners: layers may be turned.
+    for signs in itertools.product((-1, 1), (-1, 1)):
+        shift = np.asarray(signs) * half / camera.zoom
+        world[displayed] = np.asarray(camera.center[-2:]) + shift
+        found.append(layer.world_to_data(world[-layer.ndim :]))
+    return np.array([np.min(found, axis=0), np.max(found, axis=0)])
 
 
 def wanted_part(
@@ -98,6 +122,11 @@ def wanted_part(
         If nothing of the image is shown, but only that is wanted.
     """
     region = part_shown(viewer, layer, image) if only else None
+    if only and len(viewer.dims.displayed) != 2:
+        raise DataError(
+            "What is in view is only known in 2D. Switch the view to 2D, or clear "
+            "'only the part in view'."
+        )
     if only and region is None:
         raise DataError(
             "No part of the image is in view. Move it onto the canvas, or clear "
