@@ -232,6 +232,14 @@ def test_supports_from_files(tmp_path):
         resolve_support(Support(tmp_path / "i.tif", tmp_path / "m.tif"))
 
 
+def test_an_image_is_not_its_own_mask(tmp_path):
+    tifffile.imwrite(tmp_path / "i.tif", STACK[0])
+    (tmp_path / "link.tif").symlink_to("i.tif")
+    for mask in ("i.tif", "link.tif"):
+        with pytest.raises(SupportError, match="as image and as mask"):
+            resolve_support(Support(tmp_path / "i.tif", str(tmp_path / mask)))
+
+
 def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     write_text(path, "old")

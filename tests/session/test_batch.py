@@ -112,7 +112,23 @@ def test_arrays_and_equal_names(folder, blob_pair):
         "c1_labels_2.tif",
         "query_labels.tif",
     ]
+    assert table["image"].tolist() == ["c1.tif", "sub/c1.tif", "query"]
     assert many(folder, queries)["status"].tolist() == ["done before"] * 3
+
+
+def test_files_of_one_name_say_their_folders(tmp_path):
+    for name in ("a/x.tif", "b/deep/x.tif", "b/y.tif", "p/A01/f1.tif", "q/A01/f1.tif"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    names = [i.name for i in items_of(str(tmp_path / "**" / "*.tif"))]
+    assert sorted(names) == [
+        "a/x.tif",
+        "b/deep/x.tif",
+        "p/A01/f1.tif",
+        "q/A01/f1.tif",
+        "y.tif",
+    ]
+    assert [i.name for i in items_of(str(tmp_path / "b" / "*.tif"))] == ["y.tif"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="names that Windows refuses")
@@ -573,3 +589,11 @@ def test_a_page_of_ten_thousand_rows_with_hostile_names(tmp_path):
     worst = sorted(cards, key=lambda c: c["rank"])
     assert [c["image"] for c in worst[:2]] == [evil, "0.tif"]
     assert len(text) < 6_000_000
+
+
+def test_numbers_of_objects_that_a_file_can_not_hold_are_told(folder):
+    query = folder / "c1.tif"
+    told = many(folder, query, instances="components")["warnings"][0]
+    assert "not kept in .tif" in told
+    kept = many(folder, query, instances="components", format="geojson")
+    assert "not kept" not in str(kept["warnings"][0])

@@ -20,6 +20,7 @@ from napari_fewshot.io._images import (
 )
 from napari_fewshot.io._labels import (
     LABEL_SUFFIXES,
+    keeps_objects,
     labels_suffix,
     save_labels,
     save_prediction,
@@ -74,6 +75,7 @@ __all__ = [
     "is_concept",
     "is_label_image",
     "is_store",
+    "keeps_objects",
     "label_names",
     "labels_suffix",
     "log_folder",

@@ -15,7 +15,7 @@ from napari_fewshot.data import (
     layer_options,
     make_levels,
 )
-from napari_fewshot.errors import DataError
+from napari_fewshot.errors import DataError, SupportError
 from napari_fewshot.io._endings import is_store
 from napari_fewshot.io._open import open_path, read_labels
 
@@ -155,6 +155,7 @@ def resolve_support(support: Support) -> Support:
     """
     if not support.is_path:
         return support
+    _expect_two(support)
     changes: dict[str, Any] = {}
     image: Image | None = None
     if isinstance(support.image, (str, os.PathLike)):
@@ -182,6 +183,18 @@ def resolve_support(support: Support) -> Support:
         fitting = [a for a in off.levels or () if a.shape == shape]
         changes["ignore"] = fitting[0] if fitting else off.array
     return replace(support, **changes)
+
+
+def _expect_two(support: Support) -> None:
+    """Refuse an image that is given as its own mask; stores hold both."""
+    pair = support.image, support.labels
+    if not all(isinstance(p, (str, os.PathLike)) and os.path.isfile(p) for p in pair):
+        return
+    if os.path.samefile(*pair):
+        raise SupportError(
+            f"{os.path.basename(pair[0])} is given as image and as mask. Name the file "
+            "with the mask second."
+        )
 
 
 def fit_pair(image: Image, labels: Sequence[Any]) -> tuple[Image, Any]:

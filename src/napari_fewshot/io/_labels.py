@@ -59,6 +59,11 @@ _WRITERS: dict[str, Callable[[Path, Written], None]] = {
 }
 
 
+def keeps_objects(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file of this ending holds numbers of objects beside classes."""
+    return suffix_of(path) in (".ome.zarr", ".geojson", ".coco.json")
+
+
 def labels_suffix(source: str | os.PathLike[str] | None) -> str:
     """Return the ending that labels of a source get; lossy formats become PNG."""
     ending = suffix_of(source) if source is not None else ".tif"

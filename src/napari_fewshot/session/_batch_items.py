@@ -6,6 +6,7 @@ import fnmatch
 import glob
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,7 +96,27 @@ def items_of(queries: Any) -> list[Item]:
     for item in found:
         key = item.query if isinstance(item.query, Path) else id(item.query)
         once.setdefault((key, item.inside), item)
-    return list(once.values())
+    return _told_apart(list(once.values()))
+
+
+def _told_apart(items: list[Item]) -> list[Item]:
+    """Return items whose names differ: files of one name say their folders, too."""
+    counts = Counter(item.name for item in items)
+    twins = [i for i in items if counts[i.name] > 1 and isinstance(i.query, Path)]
+    if not twins:
+        return items
+    folders = [os.path.abspath(item.query.parent) for item in twins]
+    try:
+        common = os.path.commonpath(folders)
+    except ValueError:
+        # On several drives.
+        common = ""
+    names = {}
+    for item, folder in zip(twins, folders, strict=True):
+        below = Path(os.path.relpath(folder, common) if common else folder)
+        inside = f"/{item.inside}" if item.inside else ""
+        names[id(item)] = (below / item.query.name).as_posix() + inside
+    return [replace(i, name=names.get(id(i), i.name)) for i in items]
 
 
 def find_files(queries: Sequence[str]) -> list[Path]:

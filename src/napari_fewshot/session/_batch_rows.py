@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fewshot.io import write_text
+from napari_fewshot.io import keeps_objects, suffix_of, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -70,6 +70,11 @@ def row_of(file: str, prediction: Prediction, image: Image) -> dict[str, Any]:
     if image.scale is not None and image.unit:
         row["unit"] = f"{image.unit}^{len(image.scale)}"
     told = [*record.get("notes", ())]
+    if prediction.instances is not None and not keeps_objects(file):
+        told.append(
+            f"Numbers of single objects are not kept in {suffix_of(file)}: take "
+            "--format ome-zarr, coco or geojson."
+        )
     novelty = prediction.plane_novelty
     if novelty is not None and np.isfinite(novelty).any():
         worst = float(np.nanmax(novelty))
