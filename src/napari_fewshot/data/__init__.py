@@ -30,6 +30,7 @@ from napari_fewshot.data._referring import Referring, meaning
 from napari_fewshot.data._referring import parse as parse_phrase
 from napari_fewshot.data._sample import Plane, Sample, plane_of
 from napari_fewshot.data._sparse import SparsePlanes
+from napari_fewshot.data._strips import strips
 from napari_fewshot.data._support import Support, SupportSet, layer_options
 from napari_fewshot.data._text import TextChoice, TextPrompt, tidied
 from napari_fewshot.data._vocabulary import Modality, Term, find_modality, unknown_words
@@ -90,6 +91,7 @@ __all__ = [
     "plane_of",
     "resolve_axes",
     "resolve_scale",
+    "strips",
     "tidied",
     "unit_factor",
     "unit_name",

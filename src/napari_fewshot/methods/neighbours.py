@@ -177,10 +177,11 @@ class Neighbours:
             if not given and not self.one_object:
                 continue
             now = [log_odds(m[value]) for m in maps]
+            near = self._near(value, now[0].shape) if now else None
             if given:
-                now = self._agreed(numbers, planes, value, now, given, hooks)
+                now = self._agreed(numbers, planes, value, now, near, given, hooks)
             if self.one_object:
-                now = self._single(value, now, 1.0)
+                now = _single(now, near, 1.0)
             for i, odds in enumerate(now):
                 found[i][value] = sigmoid(odds)
         return found
@@ -191,6 +192,7 @@ class Neighbours:
         planes: Sequence[Plane],
         value: int,
         own: list[FloatArray],
+        near: FloatArray | None,
         given: Mapping[str, float],
         hooks: Hooks,
     ) -> list[FloatArray]:
@@ -198,7 +200,7 @@ class Neighbours:
         now = own
         known: list[_Teacher] = []
         for _ in range(ROUNDS):
-            shown = self._single(value, now, TEACHING_KEEP)
+            shown = _single(now, near, TEACHING_KEEP)
             known = self._teachers(numbers, planes, value, shown, given, hooks)
             now = [
                 odds + self._opinion(numbers[i], plane, value, known, given, hooks)
@@ -207,21 +209,19 @@ class Neighbours:
         self._keep(value, known)
         return now
 
-    def _single(
-        self, value: int, odds: Sequence[FloatArray], keep: float
-    ) -> list[FloatArray]:
-        """Drop what lies apart from a single object, as the supports show it.
+    def _near(self, value: int, shape: Any) -> FloatArray | None:
+        """Return how near pixels (H, W) are to the single object of the supports.
 
-        A second organ that looks alike would teach the other planes to find it, too.
-        Where the supports show several objects, nothing is dropped.
+        None where the supports show several: then nothing is dropped.
         """
         masks = [mask for _, mask in self.judge.supports.get(value, ())]
         if not masks or not all(is_single(mask) for mask in masks):
-            return list(odds)
-        block, shape = np.stack(odds), (odds[0].shape[0], odds[0].shape[1])
-        near = np.max([nearness(mask, shape) for mask in masks], axis=0)
-        kept = main_object(block, near, keep)
-        return list(np.where(kept, block, np.minimum(block, DROPPED)))
+            return None
+        rows, columns = shape
+        near: FloatArray = np.max(
+            [nearness(mask, (rows, columns)) for mask in masks], axis=0
+        )
+        return near
 
     def _teachers(
         self,
@@ -286,3 +286,17 @@ class Neighbours:
     def _keep(self, value: int, known: Sequence[_Teacher]) -> None:
         """Remember the best planes of the block for the next one."""
         self._before[value] = sorted(known, key=lambda t: -t.score)[:TEACHERS]
+
+
+def _single(
+    odds: Sequence[FloatArray], near: FloatArray | None, keep: float
+) -> list[FloatArray]:
+    """Drop what lies apart from a single object, as the supports show it.
+
+    A second organ that looks alike would teach the other planes to find it, too.
+    """
+    if near is None:
+        return list(odds)
+    block = np.stack(odds)
+    kept = main_object(block, near, keep)
+    return list(np.where(kept, block, np.minimum(block, DROPPED)))

@@ -11,7 +11,7 @@ from napari_fewshot.errors import DataError, PromptError
 from napari_fewshot.inference import SegmentRequest
 from napari_fewshot.io import open_image, open_labels, resolve_support
 from napari_fewshot.methods import get_method, make_params
-from napari_fewshot.session._concepts import as_concept, fill_in
+from napari_fewshot.session._concepts import taught_by
 from napari_fewshot.session._reading import normalise_text, reading_of, sides
 
 
@@ -53,11 +53,7 @@ text_share
     SupportError, PromptError, DataError, ModelError, WeightsError, TypeError
         As `segment`.
     """
-    concept = as_concept(support)
-    if concept is not None:
-        support = concept.support
-        method, model, params = fill_in(concept, method, model, params)
-    method, model = method or "auto", model or "auto"
+    support, method, model, params = taught_by(support, method, model, params)
     supports, phrases = resolve_supports(support), normalise_text(text)
     if phrases and isinstance(level, float):
         params, level = {**params, "level": level}, "auto"

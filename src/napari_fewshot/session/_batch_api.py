@@ -19,7 +19,7 @@ from napari_fewshot.session._batch_inputs import Asked, Inputs
 from napari_fewshot.session._batch_items import items_of
 from napari_fewshot.session._batch_rows import columns_of
 from napari_fewshot.session._batch_table import read_jobs
-from napari_fewshot.session._concepts import as_concept, fill_in
+from napari_fewshot.session._concepts import taught_by
 from napari_fewshot.session._estimate import estimate
 from napari_fewshot.session._reading import normalise_text, reading_of, sides
 
@@ -115,11 +115,7 @@ def segment_many(
     """
     import pandas as pd
 
-    concept = as_concept(support)
-    if concept is not None:
-        support = concept.support
-        method, model, params = fill_in(concept, method, model, params)
-    method, model = method or "auto", model or "auto"
+    support, method, model, params = taught_by(support, method, model, params)
     supports, phrases = resolve_supports(support), normalise_text(text)
     items, has_own = _items(queries, jobs)
     if len(supports) or not (phrases or prompts is not None or has_own):

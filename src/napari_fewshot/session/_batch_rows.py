@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import io as text_io
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_fewshot.data import strips
+from napari_fewshot.inference._compare import areas
 from napari_fewshot.io import keeps_objects, suffix_of, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from napari_fewshot.data import Image, Prediction
@@ -57,12 +60,12 @@ def row_of(file: str, prediction: Prediction, image: Image) -> dict[str, Any]:
     row: dict[str, Any] = {"file": file, "seconds": f"{seconds:.2f}"}
     supports = record.get("inputs", {}).get("supports", ())
     is_guess = record.get("score_kind") == "uncalibrated" and not supports
-    areas = count_labels(prediction.labels)
+    counts = count_labels(prediction.labels)
     for value, label in prediction.classes.items():
         score = prediction.scores.get(value)
         if score is not None:
             row[f"{UNCALIBRATED if is_guess else EXPECTED} {label}"] = f"{score:.3f}"
-        area = areas.get(value, 0)
+        area = counts.get(value, 0)
         row[f"area {label}"] = area
         if image.scale is not None:
             row[f"size {label}"] = f"{area * float(np.prod(image.scale)):.6g}"
@@ -86,25 +89,17 @@ def row_of(file: str, prediction: Prediction, image: Image) -> dict[str, Any]:
 
 
 def count_labels(labels: Any) -> dict[int, int]:
-    """Return pixels per label value; a store is read a few slices at a time.
+    """Return pixels per label value; a store is read a strip at a time.
 
     Parameters
     ----------
-    labels : array
+    labels : array (..., H, W)
         Whole numbers of 0 and above.
     """
-    found: dict[int, int] = {}
-    for block in _blocks(labels):
-        for value, count in zip(*np.unique(block, return_counts=True), strict=True):
-            if value > 0:
-                found[int(value)] = found.get(int(value), 0) + int(count)
-    return found
-
-
-def _blocks(labels: Any) -> Iterator[Any]:
-    step = max(1, COUNTED // max(1, int(np.prod(labels.shape[1:]))))
-    for start in range(0, labels.shape[0], step):
-        yield np.asarray(labels[start : start + step])
+    found: Counter[int] = Counter()
+    for _, block in strips(labels, COUNTED):
+        found.update(areas(block))
+    return dict(found)
 
 
 def fullest_plane(labels: Any, image: Image) -> int:

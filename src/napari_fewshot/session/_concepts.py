@@ -63,6 +63,28 @@ def fill_in(
     return name, model or concept.model, {**values, **params}
 
 
+def taught_by(
+    support: Any,
+    method: str | None,
+    model: str | None,
+    params: Mapping[str, Any],
+) -> tuple[Any, str, str, dict[str, Any]]:
+    """Return supports, method, model and parameters; a concept fills in what is open.
+
+    Parameters
+    ----------
+    support : Support, SupportSet, (image, labels), a list of them, or a concept
+        Supports are returned as they are.
+    method, model, params
+        As for `fill_in`; what nobody names is ``"auto"``.
+    """
+    concept = as_concept(support)
+    if concept is None:
+        return support, method or "auto", model or "auto", dict(params)
+    name, weights, values = fill_in(concept, method, model, params)
+    return concept.support, name or "auto", weights or "auto", values
+
+
 def weights_note(concept: Concept) -> str:
     """Return what to know of the weights here; "" if they are those of the concept.
 

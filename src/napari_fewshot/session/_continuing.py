@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fewshot.data import Continued
+from napari_fewshot.data import Continued, strips
 from napari_fewshot.session._collect import Collector, allocate
 
 if TYPE_CHECKING:
@@ -320,9 +320,5 @@ def _filled(scores: Any, before: Any) -> Any:
 
 def _top(numbers: Any) -> int:
     """Return the highest object number; large arrays are read in strips."""
-    top = 0
-    for index in np.ndindex(*numbers.shape[:-2]):
-        for row in range(0, numbers.shape[-2], STRIP):
-            part = np.asarray(numbers[(*index, slice(row, row + STRIP))])
-            top = max(top, int(part.max(initial=0)))
-    return top
+    read = strips(numbers, STRIP * numbers.shape[-1])
+    return max((int(part.max(initial=0)) for _, part in read), default=0)

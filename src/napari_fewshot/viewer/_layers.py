@@ -12,7 +12,7 @@ from napari.layers import Image as ImageLayer
 from napari.layers import Labels as LabelsLayer
 from napari.utils.transforms import Affine
 
-from napari_fewshot.data import ClassTable, Image, downsampling
+from napari_fewshot.data import ClassTable, Image, downsampling, strips
 from napari_fewshot.io import fit_pair, open_image
 
 if TYPE_CHECKING:
@@ -246,13 +246,9 @@ def _areas(prediction: Prediction | None, values: list[int]) -> list[int]:
     if prediction is None:
         return [0 for _ in values]
     counts = np.zeros(max(values) + 1, np.int64)
-    labels = prediction.labels
-    # Huge results lie on disk: never more than a strip of a plane is in memory.
-    rows = max(1, STRIP // labels.shape[-1])
-    for index in np.ndindex(*labels.shape[:-2]):
-        for row in range(0, labels.shape[-2], rows):
-            flat = np.asarray(labels[(*index, slice(row, row + rows))]).ravel()
-            counts += np.bincount(flat, minlength=len(counts))[: len(counts)]
+    # Huge results lie on disk.
+    for _, strip in strips(prediction.labels, STRIP):
+        counts += np.bincount(strip.ravel(), minlength=len(counts))[: len(counts)]
     return [int(counts[v]) for v in values]
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_fewshot.data import strips
 from napari_fewshot.errors import DataError
 from napari_fewshot.io import fit_pair, open_image
 from napari_fewshot.session import measure
@@ -208,15 +209,12 @@ def has_many_values(labels: Any) -> bool:
     labels : array
         Read in strips until that is clear, and no further than a part of it.
     """
-    height, width = labels.shape[-2:]
-    rows, seen, read = max(1, LOOK // 16 // max(1, width)), set[int](), 0
-    for index in np.ndindex(*labels.shape[:-2]):
-        for row in range(0, height, rows):
-            strip = np.asarray(labels[(*index, slice(row, row + rows))])
-            seen.update(np.unique(strip).tolist())
-            read += strip.size
-            if len(seen - {0}) > MANY or read >= LOOK:
-                return len(seen - {0}) > MANY
+    seen, read = set[int](), 0
+    for _, strip in strips(labels, LOOK // 16):
+        seen.update(np.unique(strip).tolist())
+        read += strip.size
+        if len(seen - {0}) > MANY or read >= LOOK:
+            return len(seen - {0}) > MANY
     return False
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fewshot.data import Continued
+from napari_fewshot.data import Continued, strips
 from napari_fewshot.viewer._layers import placement
 
 if TYPE_CHECKING:
@@ -88,12 +88,8 @@ class Overview:
 
     def fill(self) -> None:
         """Copy all that the labels hold, strip by strip."""
-        height, width = self.labels.shape[-2:]
-        rows = max(1, MAX_PLANE // 4 // width)
-        for index in np.ndindex(*self.labels.shape[:-2]):
-            for row in range(0, height, rows):
-                key = (*index, slice(row, min(row + rows, height)))
-                self.add(index, (row, 0), np.asarray(self.labels[key]))
+        for (*index, rows), block in strips(self.labels, MAX_PLANE // 4):
+            self.add(tuple(index), (rows.start, 0), block)
 
 
 class ResultLayer:

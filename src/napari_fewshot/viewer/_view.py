@@ -34,14 +34,10 @@ def place_shown(
     (float, float) or None
         Kept on the image; None where rows and columns are not what is shown.
     """
-    world = np.array(viewer.dims.point, float)
-    displayed = list(viewer.dims.displayed)
-    world[displayed] = viewer.scene.camera.center[-len(displayed) :]
-    data = np.asarray(layer.world_to_data(world[-layer.ndim :]), float)
-    axes = image.label_axes
+    data, axes = _middle(viewer, layer), image.label_axes
     if len(data) < len(axes):
         return None
-    full = layer.data[0].shape if layer.multiscale else layer.data.shape
+    full = _finest(layer)
     found = []
     for letter, size in zip("yx", image.plane_shape, strict=True):
         at = axes.index(letter)
@@ -67,7 +63,7 @@ def part_shown(viewer: ViewerModel, layer: Any, image: Image) -> Region | None:
     corners = _corners(viewer, layer)
     if corners is None or corners.shape[1] < len(image.label_axes):
         return None
-    full = layer.data[0].shape if layer.multiscale else layer.data.shape
+    full = _finest(layer)
     # Layers with fewer axes than the viewer have its last ones.
     missing = viewer.dims.ndim - corners.shape[1]
     low, high = [], []
@@ -89,19 +85,37 @@ def _corners(viewer: ViewerModel, layer: Any) -> Any:
     The layer's own ``corner_pixels`` would not do: of layers in chunks they are those
     of the chunks that were loaded.
     """
-    displayed = list(viewer.dims.displayed)
-    if len(displayed) != 2:
+    if len(viewer.dims.displayed) != 2:
         return None
-    camera = viewer.scene.camera
     half = np.asarray(viewer.canvas.viewbox_size(viewer.layers), float) / 2
-    world = np.array(viewer.dims.point, float)
-    found = []
     # Four corners: layers may be turned.
-    for signs in itertools.product((-1, 1), (-1, 1)):
-        shift = np.asarray(signs) * half / camera.zoom
-        world[displayed] = np.asarray(camera.center[-2:]) + shift
-        found.append(layer.world_to_data(world[-layer.ndim :]))
+    found = [
+        _middle(viewer, layer, np.asarray(signs) * half / viewer.scene.camera.zoom)
+        for signs in itertools.product((-1, 1), (-1, 1))
+    ]
     return np.array([np.min(found, axis=0), np.max(found, axis=0)])
+
+
+def _middle(viewer: ViewerModel, layer: Any, shift: Any = 0.0) -> Any:
+    """Return where in a layer's finest data the middle of the canvas lies.
+
+    Parameters
+    ----------
+    viewer, layer
+        As for `place_shown`.
+    shift : array, optional
+        In world units along the axes that are shown: a place beside the middle.
+    """
+    world = np.array(viewer.dims.point, float)
+    displayed = list(viewer.dims.displayed)
+    centre = np.asarray(viewer.scene.camera.center[-len(displayed) :])
+    world[displayed] = centre + shift
+    return np.asarray(layer.world_to_data(world[-layer.ndim :]), float)
+
+
+def _finest(layer: Any) -> Any:
+    """Return the shape of a layer's data, of several levels of the finest one."""
+    return layer.data[0].shape if layer.multiscale else layer.data.shape
 
 
 def wanted_part(
