@@ -173,6 +173,22 @@ def test_a_flat_piece_is_found_nowhere():
     assert match == Match(0, 0, 0.0)
 
 
+@pytest.mark.parametrize("faint", [0.0, 1e-6, 3e-7])
+def test_flat_ground_resembles_nothing(faint):
+    """Shrunk images leave traces in the dark: nothing to be divided by."""
+    rng = np.random.default_rng(0)
+    image = np.zeros((200, 200), np.float32)
+    body = disc(130, 110, 60, image.shape)
+    image[body] = rng.uniform(0.4, 1, int(body.sum()))
+    image[10:50:7, 20:80:9] = faint
+    piece = rng.uniform(0.4, 1, (40, 30)).astype(np.float32)
+    piece[:20] = 0
+    match = find_piece(image, piece, (20, 20), float("inf"))
+    assert match.score < 0.9
+    there = image[20 + match.dy : 60 + match.dy, 20 + match.dx : 50 + match.dx]
+    assert there.std() > 0.1
+
+
 def test_bending_follows_a_larger_object():
     image = ndimage.gaussian_filter(disc(30, 40, 12).astype(np.float32), 1)
     support = ndimage.gaussian_filter(disc(30, 40, 9).astype(np.float32), 1)

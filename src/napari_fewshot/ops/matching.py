@@ -14,6 +14,8 @@ Box = tuple[int, int, int, int]
 # still jump at organ borders; few steps, because the match has done the large move.
 FLOW_ATTACHMENT, FLOW_TIGHTNESS = 8.0, 0.3
 FLOW_WARPS, FLOW_STEPS = 5, 8
+# Windows of less spread than this are flat: they resemble nothing.
+FLAT = 1e-3
 
 
 class Match(NamedTuple):
@@ -79,14 +81,32 @@ def find_piece(
     if float(np.ptp(piece)) == 0.0:
         return Match(0, 0, 0.0)
     padded = np.pad(image, ((height, height), (width, width)), mode="edge")
-    # Over flat ground the division by almost nothing leaves [-1, 1].
     response = np.clip(np.nan_to_num(match_template(padded, piece)), -1, 1)
+    # Over flat ground almost nothing is divided by almost nothing: any number.
+    response[_spread(padded, piece.shape) < FLAT] = 0
     dy = np.arange(response.shape[0]) - height - origin[0]
     dx = np.arange(response.shape[1]) - width - origin[1]
     near = np.exp(-(dy[:, None] ** 2 + dx[None, :] ** 2) / (2 * reach**2))
     weighted = np.clip(response, 0, None) * near
     row, column = np.unravel_index(int(weighted.argmax()), weighted.shape)
     return Match(int(dy[row]), int(dx[column]), float(response[row, column]))
+
+
+def _spread(image: FloatArray, size: tuple[int, ...]) -> FloatArray:
+    """Return the standard deviation of every window of a size that fits inside."""
+    from skimage.transform import integral_image
+
+    rows, columns = size
+    centred = image.astype(np.float64) - float(image.mean())
+    sums = []
+    for values in (centred, centred**2):
+        whole = np.pad(integral_image(values), ((1, 0), (1, 0)))
+        upper = whole[:-rows, columns:] - whole[:-rows, :-columns]
+        lower = whole[rows:, columns:] - whole[rows:, :-columns]
+        sums.append((lower - upper) / (rows * columns))
+    mean, square = sums
+    spread: FloatArray = np.sqrt(np.clip(square - mean**2, 0, None)).astype(np.float32)
+    return spread
 
 
 def bend_mask(
