@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari_fewshot._types import FloatArray, LabelArray
     from napari_fewshot.inference._familiar import Familiarity
+    from napari_fewshot.inference._light import Light
     from napari_fewshot.methods import (
         FittedMethod,
         PromptableGuide,
@@ -46,6 +49,7 @@ class Learnt:
     _plane: str = ""
     _maps: dict[int, FloatArray] = field(default_factory=dict)
     _objects: dict[int, LabelArray] = field(default_factory=dict)
+    _lit: tuple[str, Light] | None = None
 
     def recall(
         self, plane: str
@@ -66,6 +70,20 @@ class Learnt:
     ) -> None:
         """Keep what a plane gave: the next click is most often on the same one."""
         self._plane, self._maps, self._objects = plane, dict(maps), dict(objects)
+
+    def light_of(self, planes: str, decide: Callable[[], Light]) -> Light:
+        """Return in which light planes are looked at; known of those seen last.
+
+        Parameters
+        ----------
+        planes : str
+            Digest of their pixels and positions.
+        decide : callable
+            Called where that is not known.
+        """
+        if self._lit is None or self._lit[0] != planes:
+            self._lit = planes, decide()
+        return self._lit[1]
 
 
 @dataclass

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from napari_fewshot.data import Hooks, WindowedImage
 from napari_fewshot.errors import WeightsError
 from napari_fewshot.inference._alike import banks_of
 from napari_fewshot.inference._cache import Learnt
 from napari_fewshot.inference._embeddings import KeepingEncoder
 from napari_fewshot.inference._familiar import Familiarity
+from napari_fewshot.inference._light import Lights, Place, brightened
 from napari_fewshot.inference._prompted import (
     ClassFinder,
     Prompting,
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_fewshot._types import FloatArray
-    from napari_fewshot.data import Hooks, Plane, Sample
+    from napari_fewshot.data import Plane, Sample
     from napari_fewshot.inference._cache import FitCache
     from napari_fewshot.inference._request import SegmentRequest
     from napari_fewshot.methods import CommonParams, Method
@@ -80,6 +82,7 @@ def learn(
     hooks: Hooks,
     cache: FitCache | None,
     seconds: dict[str, float],
+    gain: float = 1.0,
 ) -> Fit:
     """Learn from the supports, or find in the cache what they taught.
 
@@ -95,6 +98,8 @@ def learn(
         For this stage.
     seconds : dict of str to float
         Receives what fitting and assessing took.
+    gain : float
+        How much brighter the supports are looked at; see `_light`.
     """
     start = time.perf_counter()
     count = len(request.support)
@@ -112,6 +117,8 @@ def learn(
     if params.match_scale:
         query = request.query
         samples, notes = at_query_scale(samples, query.plane_shape, query.pixel_size)
+    if gain != 1:
+        samples = [replace(s, image=brightened(s.image, gain)) for s in samples]
     classes = request.support.label_values
     names = {**asked, **request.support.class_names, **dict(request.classes)}
     encoder = _encoder(request, method)
@@ -124,6 +131,7 @@ def learn(
             model,
             getattr(encoder, "sha256", None),
             params_to_dict(params),
+            gain,
         ]
     )
     learnt = cache.get(key) if cache is not None else None
@@ -157,6 +165,45 @@ def learn(
         banks,
         absence=absence_of(samples, classes),
     )
+
+
+def lights_for(
+    request: SegmentRequest,
+    fit: Fit,
+    method: Method,
+    params: CommonParams,
+    hooks: Hooks,
+    cache: FitCache | None,
+) -> Lights | None:
+    """Return who finds the light in which planes look like the support.
+
+    That is for a single support of whole planes: several show by themselves how bright
+    an object may be. None where nobody should.
+
+    Parameters
+    ----------
+    request, method, params, hooks, cache
+        As for `learn`.
+    fit : Fit
+        What was learnt.
+    """
+    wanted = getattr(params, "match_light", False) and not request.text
+    if not wanted or len(fit.digests) != 1 or isinstance(request.query, WindowedImage):
+        return None
+    quiet = Hooks(is_cancelled=hooks.is_cancelled)
+    samples, _ = collect_samples(request.support, quiet)
+    if params.match_scale:
+        query = request.query
+        samples, _ = at_query_scale(samples, query.plane_shape, query.pixel_size)
+    if len(samples) != 1:
+        return None
+
+    def relearn(gain: float) -> Fit:
+        hooks.report("Learning from the support in another light")
+        return learn(request, method, params, quiet, cache, {}, gain)
+
+    place = Place.of(samples[0], request.support.label_values, quiet)
+    return Lights(fit, place, relearn, quiet)
 
 
 def absence_of(samples: Sequence[Sample], classes: Sequence[int]) -> dict[int, float]:

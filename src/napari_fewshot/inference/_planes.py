@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from napari_fewshot.data import Hooks, Plane, WindowedImage, plane_of
 from napari_fewshot.inference._alike import objects_alike
 from napari_fewshot.inference._anchors import follow_anchors
 from napari_fewshot.inference._checks import is_constant
+from napari_fewshot.inference._light import AS_IS
 from napari_fewshot.inference._numbered import numbered
 from napari_fewshot.inference._request import PlaneResult, SegmentRequest
 from napari_fewshot.methods import Fused, Neighbours, Reliability, block_size
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from napari_fewshot._types import BoolArray, FloatArray, LabelArray
     from napari_fewshot.inference._learn import Fit
+    from napari_fewshot.inference._light import Light, Lights
     from napari_fewshot.inference._tally import Tally
     from napari_fewshot.methods import Answer, CommonParams, Lesson
 
@@ -33,7 +35,10 @@ LESSONS = "lessons"
 
 @dataclass
 class Looked:
-    """A plane and what was found on it so far; a blank plane is not looked at."""
+    """A plane and what was found on it so far; a blank plane is not looked at.
+
+    Planes that are looked at in another light have a fit of their own.
+    """
 
     number: int
     digest: str
@@ -42,6 +47,7 @@ class Looked:
     objects: dict[int, LabelArray] = field(default_factory=dict)
     follow: int = 0
     lessons: tuple[Lesson, ...] | None = None
+    fit: Fit | None = None
 
 
 def look_at_all(
@@ -51,15 +57,10 @@ def look_at_all(
     params: CommonParams,
     hooks: Hooks,
     done_before: int,
+    lights: Lights | None = None,
 ) -> Iterator[Looked]:
     """Segment planes in order; those that help one another come a block at a time."""
-    neighbours = None
-    if not isinstance(request.query, WindowedImage):
-        # Windows of a plane are no neighbours in depth, and must not see one another.
-        neighbours = _neighbours(request, fit, params, len(planes))
-    size = 1
-    if neighbours is not None:
-        size = block_size(request.query.plane_shape, len(fit.names))
+    eyes = _Eyes(request, fit, params, len(planes), lights)
     start, total = time.perf_counter(), done_before + len(planes)
     waiting: list[Looked] = []
     for done, plane in enumerate(planes):
@@ -70,12 +71,62 @@ def look_at_all(
         )
         hooks.report(stage, done_before + done, total, left)
         waiting.append(_look_at(request, plane, fit, hooks))
-        if len(waiting) < size and done + 1 < len(planes):
+        if len(waiting) < eyes.block and done + 1 < len(planes):
             continue
-        if neighbours is not None:
-            _let_agree(neighbours, waiting, hooks)
-        yield from waiting
+        yield from eyes.settle(waiting, hooks)
         waiting = []
+
+
+class _Eyes:
+    """Look at blocks of planes again: in a better light, and as neighbours."""
+
+    def __init__(
+        self,
+        request: SegmentRequest,
+        fit: Fit,
+        params: CommonParams,
+        count: int,
+        lights: Lights | None,
+    ) -> None:
+        self._request, self._params, self._lights = request, params, lights
+        self._light = AS_IS
+        self._neighbours: Neighbours | None = None
+        self.block = 1
+        # Windows of a plane are no neighbours in depth, and must not see one another.
+        if not isinstance(request.query, WindowedImage):
+            self._neighbours = _neighbours(request, fit, params, count)
+        if self._neighbours is not None:
+            lessons = request.options.get(LESSONS) or ()
+            self._neighbours.recall(lessons, self._seen)
+            self.block = block_size(request.query.plane_shape, len(fit.names))
+
+    def settle(self, waiting: list[Looked], hooks: Hooks) -> list[Looked]:
+        """Return a block of planes after all second looks at it."""
+        light = AS_IS if self._lights is None else self._lights.choose(waiting)
+        if self._lights is not None and light != AS_IS:
+            fit = self._lights.fit_in(light)
+            waiting = [
+                replace(_look_at(self._request, w.number, fit, hooks, light), fit=fit)
+                for w in waiting
+            ]
+        if self._lights is not None and light != self._light:
+            self._turn_to(light, self._lights.fit_in(light))
+        if self._neighbours is not None:
+            _let_agree(self._neighbours, waiting, hooks)
+        return waiting
+
+    def _turn_to(self, light: Light, fit: Fit) -> None:
+        """Look on in another light; the planes before teach in it, too."""
+        self._light, before = light, self._neighbours
+        if before is None:
+            return
+        # At least two: this is a stack whose planes help one another.
+        self._neighbours = _neighbours(self._request, fit, self._params, 2)
+        if self._neighbours is not None:
+            self._neighbours.recall(before.lessons, self._seen)
+
+    def _seen(self, number: int) -> Plane:
+        return self._light.on(plane_of(self._request.query, number))
 
 
 def look_from_anchors(
@@ -94,7 +145,13 @@ def look_from_anchors(
         yield Looked(plane, digest, plane_of(query, plane), maps)
 
 
-def _look_at(request: SegmentRequest, number: int, fit: Fit, hooks: Hooks) -> Looked:
+def _look_at(
+    request: SegmentRequest,
+    number: int,
+    fit: Fit,
+    hooks: Hooks,
+    light: Light = AS_IS,
+) -> Looked:
     """Segment a plane by itself."""
     query, learnt = request.query, fit.learnt
     digest = query.plane_digest(number)
@@ -105,7 +162,8 @@ def _look_at(request: SegmentRequest, number: int, fit: Fit, hooks: Hooks) -> Lo
     position = query.relative_position(number)
     frame = query.frame(number)
     seen = Plane(query.plane(number), position, query.pixel_size, frame=frame)
-    key = f"{digest} {query.window} {position} {query.pixel_size} {frame}"
+    seen = light.on(seen)
+    key = f"{digest} {query.window} {position} {query.pixel_size} {frame} {light}"
     known = learnt.recall(key)
     if known is None:
         known = _predict(learnt.fitted, seen, hooks)
@@ -136,9 +194,7 @@ def _neighbours(
     fitted, judge = fit.learnt.fitted, fit.learnt.judge
     if not wanted or judge is None or not isinstance(fitted, Fused):
         return None
-    found = Neighbours(fitted, judge, one_object)
-    found.recall(lessons or (), lambda number: plane_of(request.query, number))
-    return found
+    return Neighbours(fitted, judge, one_object)
 
 
 def _let_agree(neighbours: Neighbours, waiting: Sequence[Looked], hooks: Hooks) -> None:
@@ -166,6 +222,7 @@ def finish_plane(
     tally: Tally,
 ) -> PlaneResult:
     """Follow the prompts, then turn maps into labels and scores."""
+    fit = looked.fit or fit
     query, learnt = request.query, fit.learnt
     number, seen, maps = looked.number, looked.seen, looked.maps
     tally.digest.update(looked.digest.encode())

@@ -13,6 +13,7 @@ from napari_fewshot.data import Hooks, Progress, WindowedImage
 from napari_fewshot.errors import PromptError
 from napari_fewshot.inference._checks import check_request
 from napari_fewshot.inference._evidence import redundant_of
+from napari_fewshot.inference._learn import lights_for
 from napari_fewshot.inference._planes import (
     finish_plane,
     look_at_all,
@@ -78,7 +79,7 @@ def run(
     if request.task != "segment":
         return run_task(request, hooks, on_plane, cache)
     seconds: dict[str, float] = {}
-    _, params = leading_method(request)
+    method, params = leading_method(request)
     hooks.report("Checking the images")
     finds_classes = asks_nothing(request) and knows_classes(request)
     check_request(request, needs_evidence=not finds_classes)
@@ -92,7 +93,8 @@ def run(
     if getattr(params, "through", "planes") == "anchors" and is_stack:
         looks = look_from_anchors(request, planes, fit, hooks, fit_steps)
     else:
-        looks = look_at_all(request, planes, fit, params, hooks, fit_steps)
+        lights = lights_for(request, fit, method, params, hooks, cache)
+        looks = look_at_all(request, planes, fit, params, hooks, fit_steps, lights)
     for looked in looks:
         if looked.seen is not None and not fit.trust:
             note_understanding(request, fit, looked.seen, hooks)

@@ -12,6 +12,7 @@ from napari_fewshot.methods._looks import is_network, network_looks
 from napari_fewshot.methods._params import CommonParams, default_of, param
 from napari_fewshot.methods._registry import get_method
 from napari_fewshot.methods.incontext import (
+    MATCH_LIGHT,
     NEIGHBOURS,
     ONE_OBJECT,
     PRACTISE,
@@ -40,6 +41,7 @@ class AutoParams(CommonParams):
     practise: bool = param(True, PRACTISE)
     neighbours: bool = param(True, NEIGHBOURS)
     one_object: bool = param(False, ONE_OBJECT)
+    match_light: bool = param(True, MATCH_LIGHT, advanced=True)
     use_pixel: bool = param(True, "Let `pixel` take part.", advanced=True)
     use_template: bool = param(True, "Let `template` take part.", advanced=True)
     use_prototype: bool = param(True, "Let `prototype` take part.", advanced=True)

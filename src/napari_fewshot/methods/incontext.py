@@ -44,6 +44,10 @@ ONE_OBJECT = (
     "A class of which the supports show one object (an organ) is one object near that "
     "place: what lies apart from it is dropped. Needs neighbours and leave_one_out."
 )
+MATCH_LIGHT = (
+    "With a single support: where its object is much darker or brighter than in the "
+    "image to segment, brighten the darker one if that helps."
+)
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class InContextParams(CommonParams):
     practise: bool = param(True, PRACTISE)
     neighbours: bool = param(True, NEIGHBOURS)
     one_object: bool = param(False, ONE_OBJECT)
+    match_light: bool = param(True, MATCH_LIGHT, advanced=True)
 
 
 class InContextMethod:
