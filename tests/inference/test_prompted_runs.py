@@ -320,6 +320,21 @@ def test_the_right_mask_teaches_more_than_a_wrong_one():
     assert 0 <= judge.expected_dice(image, 1, truth) <= 1
 
 
+def test_of_thin_structures_the_judge_says_nothing():
+    """At its 128 pixels they are not to be seen: that does not speak against a mask."""
+    truth = np.zeros((256, 256), bool)
+    truth[10::24, 8:-8] = truth[11::24, 8:-8] = True
+    image = (0.3 + 0.4 * truth)[..., None].astype(np.float32)
+    labels = truth.astype(np.int32)
+    labels[100:160, 100:160] = 2
+    model = load_model("incontext/small")
+    judge = ReverseJudge.fit(model, [Sample(image, labels=labels)], [1, 2])
+    assert judge.expected_dice(image, 1, truth) is None
+    assert judge.expected_dice(image, 2, labels == 2) is not None
+    # It still ranks them, for neighbours in a stack.
+    assert judge.score(image, 1, truth) > 0
+
+
 def test_prompts_travel_to_the_worker_process():
     truth = disc()
     given = nf.PromptSet(**POINTS)

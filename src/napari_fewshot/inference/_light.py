@@ -34,9 +34,12 @@ if TYPE_CHECKING:
 # Brightness differs by less than this factor: nothing is done. Steps of the same size,
 # so that blocks of planes share what was learnt; and the most steps.
 STEP, MOST_STEPS = 1.5, 4
-# What is found agrees with the place by this much (Dice): it is taken to be right. The
-# other light has to agree better by this much.
-AGREED, BETTER = 0.85, 0.05
+# What is found agrees with the place by this much (Dice): it is taken to be right. In
+# another light it has to agree better by so much, and by so much at all.
+AGREED, BETTER, LEAST = 0.85, 0.05, 0.5
+# Where the two disagree and what was found teaches this much (Dice) about the support,
+# the place is doubted, not the light.
+TAUGHT = 0.75
 # So many planes of a block are registered.
 MOST_PLANES = 5
 # Less than this much brightness says nothing.
@@ -75,9 +78,12 @@ class Place:
     ----------
     sample : Sample
         The only support.
+    classes : sequence of int
+        Those that it shows.
     """
 
     sample: Sample
+    classes: Sequence[int]
     _template: FittedMethod
     _grey: FloatArray = field(repr=False)
 
@@ -100,7 +106,14 @@ class Place:
         )
         quiet = Hooks(is_cancelled=hooks.is_cancelled)
         fitted = method.fit([sample], classes, params, None, quiet)
-        return cls(sample, fitted, sample.image.mean(axis=-1))
+        return cls(sample, classes, fitted, sample.image.mean(axis=-1))
+
+    def lit(self, light: Light, hooks: Hooks) -> Place:
+        """Return the same in another light, in which objects are registered better."""
+        if light.support == 1:
+            return self
+        image = brightened(self.sample.image, light.support)
+        return Place.of(replace(self.sample, image=image), self.classes, hooks)
 
     def on(self, plane: Plane, hooks: Hooks) -> dict[int, BoolArray]:
         """Return a mask (H, W) per class that was found for sure."""
@@ -182,6 +195,7 @@ def better_light(
     planes: Sequence[Plane],
     maps: Sequence[Mapping[int, FloatArray]],
     look: Callable[[Light, Plane], Mapping[int, FloatArray]],
+    teaches: Callable[[Plane, int, BoolArray], float],
     hooks: Hooks,
 ) -> Light:
     """Decide in which light a block of planes is looked at.
@@ -196,6 +210,8 @@ def better_light(
         What was found on it.
     look : callable
         Segments a plane of the query in another light.
+    teaches : callable
+        Tells how much a mask of a class teaches about the support.
     hooks : Hooks
         For cancelling.
     """
@@ -207,15 +223,28 @@ def better_light(
             where.append(there)
             gains += place.gains(planes[i], there)
     steps = steps_of(gains)
-    before = agreement([maps[i] for i in chosen], where)
-    if not steps or before >= AGREED:
+    as_is = [maps[i] for i in chosen]
+    agrees = agreement(as_is, where)
+    if not steps or agrees >= AGREED:
         return AS_IS
+    lessons = [
+        teaches(planes[i], value, maps[i][value] >= 0.5)
+        for i, there in zip(chosen, where, strict=True)
+        for value in there
+    ]
+    if agrees < LEAST and max(lessons) >= TAUGHT:
+        return AS_IS
+    before: dict[Light, float] = {}
 
     def agreed(light: Light) -> float:
-        return agreement([look(light, planes[i]) for i in chosen], where)
+        lit = [light.on(planes[i]) for i in chosen]
+        known = place.lit(light, hooks)
+        there = [known.on(plane, hooks) for plane in lit]
+        before[light] = agreement(as_is, there)
+        return agreement([look(light, planes[i]) for i in chosen], there)
 
     light, after = _climb(steps, agreed)
-    return light if after > before + BETTER else AS_IS
+    return light if after > max(before[light] + BETTER, LEAST) else AS_IS
 
 
 def _climb(steps: int, agreed: Callable[[Light], float]) -> tuple[Light, float]:
@@ -269,7 +298,9 @@ class Lights:
         digest = " ".join(f"{w.number} {w.digest}" for w in looked)
         light = self.fit.learnt.light_of(
             digest,
-            lambda: better_light(self.place, planes, maps, self._look, self.hooks),
+            lambda: better_light(
+                self.place, planes, maps, self._look, self._teaches, self.hooks
+            ),
         )
         if light != AS_IS and light.told() not in self.fit.notes:
             self.fit.notes.append(light.told())
@@ -285,3 +316,7 @@ class Lights:
 
     def _look(self, light: Light, plane: Plane) -> Mapping[int, FloatArray]:
         return self.fit_in(light).learnt.fitted.predict(light.on(plane), self.hooks)
+
+    def _teaches(self, plane: Plane, value: int, mask: BoolArray) -> float:
+        judge = self.fit.learnt.judge
+        return 0.0 if judge is None else judge.score(plane.image, value, mask)

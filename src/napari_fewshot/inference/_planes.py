@@ -309,6 +309,8 @@ def _second_look(
     if judge is None or seen is None:
         return score
     taught = judge.expected_dice(seen.image, value, mask)
+    if taught is None:
+        return score
     return (score + JUDGE_WEIGHT * taught) / (1 + JUDGE_WEIGHT)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_fewshot.methods._looks import is_thin
 from napari_fewshot.methods._validation import dice
 
 if TYPE_CHECKING:
@@ -39,10 +40,13 @@ class ReverseJudge:
         The student.
     supports : dict of int to tuple of (Features, mask)
         Encoded supports that show each class.
+    blind : frozenset of int
+        Classes too thin for the student's eyes: of their masks it says nothing.
     """
 
     model: Any
     supports: Mapping[int, tuple[tuple[Any, BoolArray], ...]]
+    blind: frozenset[int] = frozenset()
 
     @classmethod
     def fit(
@@ -67,7 +71,8 @@ class ReverseJudge:
             supports[value] = tuple(
                 (model.features(s.image, SIDE), s.labels == value) for s in chosen
             )
-        return cls(model, supports)
+        thin = frozenset(v for v in classes if is_thin(samples, v))
+        return cls(model, supports, thin)
 
     def score(self, image: FloatArray, value: int, mask: BoolArray) -> float:
         """Return the mean Dice of the supports when the mask is their teacher.
@@ -96,6 +101,10 @@ class ReverseJudge:
         ]
         return float(np.mean(found))
 
-    def expected_dice(self, image: FloatArray, value: int, mask: BoolArray) -> float:
-        """Return the Dice that a mask is expected to have."""
+    def expected_dice(
+        self, image: FloatArray, value: int, mask: BoolArray
+    ) -> float | None:
+        """Return the Dice that a mask is expected to have; None if nobody can tell."""
+        if value in self.blind:
+            return None
         return OFFSET + SLOPE * self.score(image, value, mask)
