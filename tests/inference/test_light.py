@@ -191,7 +191,7 @@ def test_agreement_counts_what_is_sure():
     maps = [{1: half.astype(np.float32), 2: mask.astype(np.float32)}]
     assert light.agreement(maps, [{1: mask}]) == pytest.approx(2 / 3)
     assert light.agreement(maps, [{1: mask, 2: mask}]) == pytest.approx(5 / 6)
-    assert light.agreement(maps, [{}]) == 1.0
+    assert light.agreement(maps, [{}]) == 0.0
 
 
 @pytest.mark.parametrize(

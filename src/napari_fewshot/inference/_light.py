@@ -166,7 +166,7 @@ def light_of(steps: int) -> Light:
 def agreement(
     maps: Sequence[Mapping[int, FloatArray]], places: Sequence[Mapping[int, BoolArray]]
 ) -> float:
-    """Return the mean Dice of what was found and where it should be.
+    """Return the mean Dice of what was found and where it should be; 0 if unknown.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def agreement(
         for found, there in zip(maps, places, strict=True)
         for value, mask in there.items()
     ]
-    return float(np.mean(pairs)) if pairs else 1.0
+    return float(np.mean(pairs)) if pairs else 0.0
 
 
 def some(count: int) -> list[int]:
