@@ -131,6 +131,9 @@ def demo(
 
 @app.command()
 def methods(
+    name: Annotated[
+        str | None, typer.Argument(help="Show only this one, with its parameters.")
+    ] = None,
     details: Annotated[
         bool, typer.Option("--details", help="Show all parameters.")
     ] = False,
@@ -138,7 +141,7 @@ def methods(
     """List the methods."""
     from napari_fewshot.cli._tables import show_methods
 
-    show_methods(details)
+    show_methods(details, name)
 
 
 @app.command()

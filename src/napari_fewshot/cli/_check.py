@@ -93,6 +93,11 @@ def _show(table: pd.DataFrame) -> None:
             f"{'expected Dice':30s} {row['name']:16s} {row['dice']:.2f} "
             f"(80 % between {row['low']:.2f} and {row['high']:.2f})"
         )
+    if is_all.all():
+        print(
+            "One support: a rough guess, from bent and re-lit copies of it. Add a "
+            "second one."
+        )
     for line in (table.attrs["choice"], *table.attrs["notes"]):
         if line:
             print(line)

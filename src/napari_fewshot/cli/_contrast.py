@@ -139,6 +139,7 @@ class CompareJob:
             # After every image: an interruption keeps what is done.
             self._report(pd.concat(tables, ignore_index=True), records)
         table = pd.concat(tables, ignore_index=True)
+        print(_shown(table))
         self._save(table, concepts)
         failed = int((table["status"] != "done").sum())
         if not failed:
@@ -331,3 +332,12 @@ def _unique(path: Path, names: set[str]) -> str:
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _shown(table: pd.DataFrame) -> str:
+    """Return what people read of a table: names, expected Dice, areas, agreement."""
+    wanted = ("image", "name", "status", "expected dice", "area", "dice with")
+    kept = [c for c in table.columns if str(c).startswith(wanted)]
+    return table[kept].to_string(
+        index=False, na_rep="", float_format=lambda value: f"{value:.2f}"
+    )

@@ -24,25 +24,50 @@ if TYPE_CHECKING:
     from napari_fewshot.models import ModelSpec
 
 
-def show_methods(details: bool) -> None:
-    """Print the methods, with all parameters if wanted."""
+def show_methods(details: bool, name: str | None = None) -> None:
+    """Print the methods, or one of them with its parameters.
+
+    Parameters
+    ----------
+    details : bool
+        Show the parameters of all of them.
+    name : str, optional
+        Of the only one that is wanted.
+
+    Raises
+    ------
+    ModelError
+        If there is no such method.
+    """
     console = Console()
+    if name is not None:
+        print(get_method(name).spec.summary)
+        _show_method(console, name)
+        return
     table = Table("name", "what it does", "model", box=None, pad_edge=False)
-    for name in method_names():
-        spec = get_method(name).spec
-        table.add_row(name, spec.summary, "yes" if spec.uses_model else "")
+    for each in method_names():
+        spec = get_method(each).spec
+        table.add_row(each, spec.summary, "yes" if spec.uses_model else "")
     console.print(table)
     if not details:
-        console.print("\n--details lists the parameters (--param name=value).")
+        console.print(
+            "\nmethods NAME lists the parameters of one (--param name=value), "
+            "--details those of all."
+        )
         return
-    for name in method_names():
-        spec = get_method(name).spec
-        console.print(f"\n[bold]{name}[/bold]  {spec.citation}")
-        rows = Table("parameter", "default", "meaning", box=None, pad_edge=False)
-        for f in fields(spec.params):
-            unit = f" ({f.metadata['unit']})" if f.metadata["unit"] else ""
-            rows.add_row(f.name, str(default_of(f)), f.metadata["help"] + unit)
-        console.print(rows)
+    for each in method_names():
+        _show_method(console, each)
+
+
+def _show_method(console: Console, name: str) -> None:
+    """Print the parameters of a method."""
+    spec = get_method(name).spec
+    console.print(f"\n[bold]{name}[/bold]  {spec.citation}")
+    rows = Table("parameter", "default", "meaning", box=None, pad_edge=False)
+    for f in fields(spec.params):
+        unit = f" ({f.metadata['unit']})" if f.metadata["unit"] else ""
+        rows.add_row(f.name, str(default_of(f)), f.metadata["help"] + unit)
+    console.print(rows)
 
 
 def show_models(only_installed: bool = False) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+# Choices of `auto` that are told.
+MOST_CHOICES = 3
 
 
 def told(
@@ -38,6 +42,20 @@ def told(
     text = f"{len(done)} of {len(rows)} written to {out}"
     if scores:
         text += f", expected Dice {sum(scores) / len(scores):.2f}"
-    kept = (records.get(str(row.get("file", "")), {}) for row in done)
-    notes = dict.fromkeys(note for record in kept for note in record.get("notes", ()))
-    return "\n".join([f"{text}.", *notes])
+    kept = [records.get(str(row.get("file", "")), {}) for row in done]
+    notes = [note for record in kept for note in record.get("notes", ())]
+    # What concerns the files, such as numbers that a format does not keep.
+    notes += [str(row["message"]) for row in done if row.get("message")]
+    return "\n".join([f"{text}.", *_choices(kept), *dict.fromkeys(notes)])
+
+
+def _choices(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what `auto` used, most frequent first."""
+    used = Counter(r.get("choice", "") for r in records if r.get("method") == "auto")
+    used.pop("", None)
+    total = used.total()
+    lines = []
+    for choice, count in used.most_common(MOST_CHOICES):
+        images = f" ({count} image{'s' * (count > 1)})" if count < total else ""
+        lines.append(f"auto used {choice}{images}.")
+    return lines

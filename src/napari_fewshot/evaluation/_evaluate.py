@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -162,4 +163,9 @@ def _spacing(scale: Any, ndim: int) -> tuple[float, ...]:
 
 def _data(value: Any) -> Any:
     """Return the array of a layer, or the array itself."""
+    if isinstance(value, (str, PurePath)):
+        raise DataError(
+            f"{str(value)!r} is the name of a file, not labels. Read it first, for "
+            "example with skimage.io.imread, or use napari-fewshot evaluate."
+        )
     return value.data if hasattr(value, "events") else value
