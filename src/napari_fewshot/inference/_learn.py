@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from dataclasses import dataclass, field, replace
@@ -112,11 +113,7 @@ def learn(
         "Learning from 1 support" if count == 1 else f"Learning from {count} supports"
     )
     hooks.report(stage)
-    samples, digests = collect_samples(request.support, hooks)
-    notes: list[str] = []
-    if params.match_scale:
-        query = request.query
-        samples, notes = at_query_scale(samples, query.plane_shape, query.pixel_size)
+    samples, digests, notes = samples_for(request, params, hooks)
     if gain != 1:
         samples = [replace(s, image=brightened(s.image, gain)) for s in samples]
     classes = request.support.label_values
@@ -191,19 +188,45 @@ def lights_for(
     if not wanted or len(fit.digests) != 1 or isinstance(request.query, WindowedImage):
         return None
     quiet = Hooks(is_cancelled=hooks.is_cancelled)
-    samples, _ = collect_samples(request.support, quiet)
-    if params.match_scale:
-        query = request.query
-        samples, _ = at_query_scale(samples, query.plane_shape, query.pixel_size)
-    if len(samples) != 1:
-        return None
+
+    @functools.cache
+    def place() -> Place | None:
+        samples, _, _ = samples_for(request, params, quiet)
+        if len(samples) != 1:
+            return None
+        return Place.of(samples[0], request.support.label_values, quiet)
 
     def relearn(gain: float) -> Fit:
         hooks.report("Learning from the support in another light")
         return learn(request, method, params, quiet, cache, {}, gain)
 
-    place = Place.of(samples[0], request.support.label_values, quiet)
     return Lights(fit, place, relearn, quiet)
+
+
+def samples_for(
+    request: SegmentRequest, params: CommonParams, hooks: Hooks
+) -> tuple[list[Sample], list[str], list[str]]:
+    """Read what the supports show, at the pixel size of the query if wanted.
+
+    Parameters
+    ----------
+    request, params, hooks
+        As for `learn`.
+
+    Returns
+    -------
+    samples : list of Sample
+    digests : list of str
+        Their fingerprints, see `collect_samples`.
+    notes : list of str
+        What was done to them.
+    """
+    samples, digests = collect_samples(request.support, hooks)
+    notes: list[str] = []
+    if params.match_scale:
+        query = request.query
+        samples, notes = at_query_scale(samples, query.plane_shape, query.pixel_size)
+    return samples, digests, notes
 
 
 def absence_of(samples: Sequence[Sample], classes: Sequence[int]) -> dict[int, float]:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from napari_fewshot.data import Hooks
 from napari_fewshot.methods import get_method, make_params
 from napari_fewshot.methods._validation import dice
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from napari_fewshot._types import BoolArray, FloatArray
-    from napari_fewshot.data import Plane, Sample
+    from napari_fewshot.data import Hooks, Plane, Sample
     from napari_fewshot.inference._learn import Fit
     from napari_fewshot.inference._planes import Looked
     from napari_fewshot.methods import FittedMethod
@@ -104,8 +103,7 @@ class Place:
         params = make_params(
             method.spec.params, {"edges": "none", "leave_one_out": False}
         )
-        quiet = Hooks(is_cancelled=hooks.is_cancelled)
-        fitted = method.fit([sample], classes, params, None, quiet)
+        fitted = method.fit([sample], classes, params, None, hooks)
         return cls(sample, classes, fitted, sample.image.mean(axis=-1))
 
     def lit(self, light: Light, hooks: Hooks) -> Place:
@@ -275,8 +273,9 @@ class Lights:
     ----------
     fit : Fit
         What the support taught as it is.
-    place : Place
-        Of that support.
+    place : callable
+        Returns that of the support, asked only where the light is not known yet; None
+        if there is none.
     relearn : callable
         Learns from the brightened support.
     hooks : Hooks
@@ -284,7 +283,7 @@ class Lights:
     """
 
     fit: Fit
-    place: Place
+    place: Callable[[], Place | None]
     relearn: Callable[[float], Fit]
     hooks: Hooks
     _fits: dict[float, Fit] = field(default_factory=dict)
@@ -296,12 +295,16 @@ class Lights:
             return AS_IS
         planes, maps = [seen for seen, _ in shown], [found for _, found in shown]
         digest = " ".join(f"{w.number} {w.digest}" for w in looked)
-        light = self.fit.learnt.light_of(
-            digest,
-            lambda: better_light(
-                self.place, planes, maps, self._look, self._teaches, self.hooks
-            ),
-        )
+
+        def decide() -> Light:
+            place = self.place()
+            if place is None:
+                return AS_IS
+            return better_light(
+                place, planes, maps, self._look, self._teaches, self.hooks
+            )
+
+        light = self.fit.learnt.light_of(digest, decide)
         if light != AS_IS and light.told() not in self.fit.notes:
             self.fit.notes.append(light.told())
         return light

@@ -106,8 +106,7 @@ class _Eyes:
         if self._lights is not None and light != AS_IS:
             fit = self._lights.fit_in(light)
             waiting = [
-                replace(_look_at(self._request, w.number, fit, hooks, light), fit=fit)
-                for w in waiting
+                _look_again(self._request, w, fit, light, hooks) for w in waiting
             ]
         if self._lights is not None and light != self._light:
             self._turn_to(light, self._lights.fit_in(light))
@@ -145,30 +144,40 @@ def look_from_anchors(
         yield Looked(plane, digest, plane_of(query, plane), maps)
 
 
-def _look_at(
-    request: SegmentRequest,
-    number: int,
-    fit: Fit,
-    hooks: Hooks,
-    light: Light = AS_IS,
-) -> Looked:
+def _look_at(request: SegmentRequest, number: int, fit: Fit, hooks: Hooks) -> Looked:
     """Segment a plane by itself."""
-    query, learnt = request.query, fit.learnt
+    query = request.query
     digest = query.plane_digest(number)
     if is_constant(query, number):
         # A blank plane of a stack holds nothing; methods need not be asked.
         blank = {v: np.zeros(query.plane_shape, np.float32) for v in fit.names}
         return Looked(number, digest, None, blank)
-    position = query.relative_position(number)
-    frame = query.frame(number)
-    seen = Plane(query.plane(number), position, query.pixel_size, frame=frame)
-    seen = light.on(seen)
-    key = f"{digest} {query.window} {position} {query.pixel_size} {frame} {light}"
+    seen = plane_of(query, number)
+    return Looked(number, digest, seen, *_found(request, digest, seen, fit, hooks))
+
+
+def _look_again(
+    request: SegmentRequest, looked: Looked, fit: Fit, light: Light, hooks: Hooks
+) -> Looked:
+    """Segment a plane that was read already in another light."""
+    if looked.seen is None:
+        return replace(looked, fit=fit)
+    seen, digest = light.on(looked.seen), f"{looked.digest} {light}"
+    maps, objects = _found(request, digest, seen, fit, hooks)
+    return replace(looked, seen=seen, maps=maps, objects=objects, fit=fit)
+
+
+def _found(
+    request: SegmentRequest, digest: str, seen: Plane, fit: Fit, hooks: Hooks
+) -> tuple[dict[int, FloatArray], dict[int, LabelArray]]:
+    """Return maps and objects of a plane; those of the plane seen last are known."""
+    learnt, window = fit.learnt, request.query.window
+    key = f"{digest} {window} {seen.position} {seen.pixel_size} {seen.frame}"
     known = learnt.recall(key)
     if known is None:
         known = _predict(learnt.fitted, seen, hooks)
         learnt.remember(key, *known)
-    return Looked(number, digest, seen, *known)
+    return known
 
 
 def _predict(

@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, Any
 from napari_fewshot.data import SupportSet
 from napari_fewshot.errors import ModelError, WeightsError
 from napari_fewshot.inference._cache import Learnt
-from napari_fewshot.inference._learn import Fit, learn
+from napari_fewshot.inference._learn import Fit, learn, samples_for
 from napari_fewshot.inference._prompted import prepare_prompting
-from napari_fewshot.inference._samples import collect_samples
-from napari_fewshot.inference._scale import at_query_scale
 from napari_fewshot.methods import (
     Reliability,
     get_method,
@@ -90,7 +88,7 @@ def learn_evidence(
     # Examples are shown to the model even where nothing else is learnt from supports.
     shown: Shown = ([], [], [])
     if len(request.support) and reader.takes_exemplars(model):
-        shown = _samples(request, values, hooks)
+        shown = samples_for(request, values, hooks)
     if request.reading.share == "alone":
         request = replace(request, support=SupportSet(()))
     if getattr(reader, "learns", False) and len(request.support):
@@ -262,7 +260,7 @@ def _learn_together(
 ) -> Fit:
     """Fit a method that reads phrases and learns from supports."""
     start = time.perf_counter()
-    samples, digests, notes = _samples(request, values, hooks)
+    samples, digests, notes = samples_for(request, values, hooks)
     key = json.dumps(["both", digests, *_key(request, model, values)])
     learnt = cache.get(key) if cache is not None else None
     if learnt is None:
@@ -300,7 +298,7 @@ def _joined(
     key = json.dumps(["joined", seen.digests, how, *_key(request, model, values)])
     learnt = cache.get(key) if cache is not None else None
     if learnt is None:
-        samples, _, _ = _samples(request, params, hooks)
+        samples, _, _ = samples_for(request, params, hooks)
         fused = fuse_text(
             seen.learnt,
             reading,
@@ -327,12 +325,3 @@ def _joined(
         absence={},
         notes=list(dict.fromkeys([*seen.notes, *read.notes])),
     )
-
-
-def _samples(request: SegmentRequest, params: CommonParams, hooks: Hooks) -> Shown:
-    samples, digests = collect_samples(request.support, hooks)
-    notes: list[str] = []
-    if params.match_scale:
-        query = request.query
-        samples, notes = at_query_scale(samples, query.plane_shape, query.pixel_size)
-    return samples, digests, notes
